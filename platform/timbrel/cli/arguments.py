@@ -1,0 +1,55 @@
+"""Arguments that several verbs share, and the reading of ``--option`` and ``--config``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from timbrel import config as configs
+from timbrel import registry
+
+LibraryDir = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder of the prepared library.")]
+ConfigValues = Annotated[
+    tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]],
+    tyro.conf.arg(
+        metavar="FIELD=VALUE",
+        help="Config fields by dotted path, such as mixing.p_musical=0.6; `timbrel list tasks TASK` shows them all.",
+    ),
+]
+Preset = Annotated[
+    str, tyro.conf.arg(metavar="PRESET", help="A named set of values: paper, small (minutes on a laptop), smoke (seconds).")
+]
+TrackingUri = Annotated[
+    str, tyro.conf.arg(metavar="URI", help="MLflow; default: MLFLOW_TRACKING_URI, or mlflow.db in the current folder.")
+]
+Storage = Annotated[
+    Path, tyro.conf.arg(metavar="DIR", help="Where checkpoints are kept until a run has finished; shared by all nodes.")
+]
+Mixers = Annotated[
+    int, tyro.conf.arg(metavar="N", help="Mixing actors a run; 0: what the cluster's CPUs leave. Changes speed, not results.")
+]
+RunIds = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN", help="MLflow run ids.")]
+
+
+def flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Return ``--config a=1 b=2 --config c=3`` as one sequence."""
+    return tuple(text for group in groups for text in group)
+
+
+def make_config(task: Any, preset: str, values: tuple[tuple[str, ...], ...]) -> Any:
+    """Return the task's config with a preset and the user's values applied.
+
+    Raises:
+        UserError: an unknown preset, field, or a value out of range.
+    """
+    from timbrel.errors import unknown_name
+
+    if preset not in task.presets:
+        raise unknown_name(f"preset of task {task.name}", preset, task.presets)
+    return configs.with_values(task.config_type(), {**task.presets[preset], **configs.assignments(flat(values))})
+
+
+def make_options(source_name: str, values: tuple[tuple[str, ...], ...]) -> tuple[Any, Any]:
+    """Return a source and its options."""
+    source = registry.load("source", source_name)
+    return source, configs.with_values(source.options_type(), configs.assignments(flat(values), "--option"))

@@ -1,0 +1,70 @@
+"""`timbrel prepare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from timbrel.cli.arguments import LibraryDir, make_options
+
+SHOWN = 20
+"""Skipped items that the report prints; all of them are in dataset.json."""
+
+
+def prepare(
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")],
+    path: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[PATH]")] = None,
+    /,
+    *,
+    library: LibraryDir,
+    option: Annotated[
+        tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="KEY=VALUE")
+    ] = (),
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    replace: bool = False,
+) -> None:
+    """Add a data set to a library: stems as WAV files, a catalogue, and where each stem sounds.
+
+    Your own stems, one folder a song and one file an instrument:
+
+        timbrel prepare stems my_songs --library library
+
+    Songs that are composed and rendered on the spot, to try things on:
+
+        timbrel prepare house_band --library library --option songs=40 seed=1
+
+    Bad files are left out and named with the reason. The data set appears in the library when it is complete.
+
+    Args:
+        source: Where the songs come from; `timbrel list sources` shows all, `timbrel list sources SOURCE` its options.
+        path: Folder or file that the source reads; house_band needs none.
+        option: Options of the source.
+        name: Name of the data set in the library; default: that of the source.
+        replace: Replace a data set of this name.
+    """
+    from timbrel.prepare import prepare as prepare_dataset
+    from timbrel.runtime import ray_session
+
+    chosen, options = make_options(source, option)
+    with ray_session():
+        facts, done = prepare_dataset(chosen, path, library, options, name, replace)
+    if not done:
+        print(f"'{facts['name']}' is already in {library}, made from the same source and options: nothing to do.")
+    print(_report(facts, library))
+
+
+def _report(facts: dict[str, Any], library: Path) -> str:
+    splits = ", ".join(f"{facts['splits'].get(split, 0)} {split}" for split in ("train", "valid", "test"))
+    lines = [
+        f"{facts['name']}: {facts['songs']} songs ({splits}), {facts['stems']} stems, "
+        f"{facts['hours']:.2f} h of stem audio, {facts['notes']} notes, in {facts['seconds']} s",
+        "stems: " + ", ".join(f"{name} {count}" for name, count in facts["instruments"].items()),
+    ]
+    for what, why in facts["skipped"][:SHOWN]:
+        lines.append(f"skipped {what}: {why}")
+    hidden = len(facts["skipped"]) - SHOWN
+    if hidden > 0:
+        lines.append(f"... and {hidden} more: {library / facts['name'] / 'dataset.json'}")
+    if not facts["skipped"]:
+        lines.append("nothing was skipped")
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""`timbrel train` and `timbrel tune`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from timbrel.cli.arguments import ConfigValues, LibraryDir, Mixers, Preset, Storage, TrackingUri, flat, make_config
+
+
+def train(
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")],
+    /,
+    *,
+    library: LibraryDir,
+    preset: Preset = "paper",
+    config: ConfigValues = (),
+    seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    from_run: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None,
+    resume: bool = False,
+    mixers: Mixers = 0,
+    tracking_uri: TrackingUri = "",
+    storage: Storage = Path("runs"),
+) -> None:
+    """Train one model, logged to MLflow with its thresholds and test figures.
+
+        timbrel train tagging --library library --preset small
+        timbrel train multi_instrument --library library --preset small --config transfer.mode=finetune transfer.checkpoint=RUN
+
+    The run can be interrupted (Ctrl-C) and taken up again by the same command with --resume.
+
+    Args:
+        task: What to learn; `timbrel list tasks` shows all.
+        seed: Short for --config seed=N.
+        from_run: Start from the config of a logged run; --config changes it.
+        resume: Go on with the interrupted run of this very command; without one, start anew.
+    """
+    from timbrel import config as configs
+    from timbrel import registry
+    from timbrel.experiment import train_once
+    from timbrel.tracking import Tracker
+
+    chosen = registry.load("task", task)
+    tracker = Tracker(tracking_uri)
+    seeded = (*config, *(((f"seed={seed}",),) if seed is not None else ()))
+    if from_run:
+        logged = tracker.config(from_run, chosen)
+        made = configs.with_values(logged, configs.assignments(flat(seeded)))
+    else:
+        made = make_config(chosen, preset, seeded)
+    train_once(chosen, made, library, tracker, storage, resume=resume, mixers=mixers)
+
+
+def tune(
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")],
+    /,
+    *,
+    library: LibraryDir,
+    preset: Preset = "paper",
+    config: ConfigValues = (),
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N")] = (0,),
+    samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    resume: bool = False,
+    mixers: Mixers = 0,
+    tracking_uri: TrackingUri = "",
+    storage: Storage = Path("runs"),
+) -> None:
+    """Run a study: a search over config fields, one MLflow parent run with a child run for each trial.
+
+        timbrel tune transfer_modes --library library --preset small --seeds 0 1 2
+
+    Ctrl-C leaves the study resumable: the same command with --resume keeps finished trials and goes on with the others.
+
+    Args:
+        study: What to vary; `timbrel list studies` shows all, `timbrel list studies STUDY` its search space.
+        seeds: Run every combination with each of these seeds (a study with a search algorithm takes the first).
+        samples: Trials of a study with a search algorithm; default: the study's own number.
+        resume: Go on with the interrupted study of this very command; without one, start anew.
+    """
+    from timbrel import registry
+    from timbrel.experiment import run_study
+    from timbrel.tracking import Tracker
+
+    chosen = registry.load("study", study)
+    task = registry.load("task", chosen.task)
+    base = make_config(task, preset, config)
+    run_study(
+        chosen, task, base, library, Tracker(tracking_uri), storage,
+        preset=preset, seeds=seeds, samples=samples, resume=resume, mixers=mixers,
+    )  # fmt: skip

@@ -1,0 +1,198 @@
+"""Configs: frozen dataclass trees whose fields are addressed by dotted path.
+
+A config is declared once, as a dataclass with the paper's values as defaults, ranges as ``Annotated`` types and
+a docstring under each field. From that one declaration come the command line (``--config mixing.p_musical=0.6``),
+the keys of a search space, the parameters in MLflow, and the JSON that is stored with every run. pydantic does the
+checking; this module only maps between trees and dotted paths, and turns errors into sentences.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import textwrap
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from timbrel.errors import UserError, unknown_name
+
+Config = TypeVar("Config")
+
+SCHEMA_VERSION = 1
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """Return ``{"mixing.p_musical": 0.4, ...}``: every leaf of the tree by its dotted path."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= {f"{field.name}.{path}": leaf for path, leaf in flatten(value).items()}
+        else:
+            flat[field.name] = value
+    return flat
+
+
+def field_types(config_type: type) -> dict[str, Any]:
+    """Return the type, annotations included, of every leaf of a config type by its dotted path."""
+    hints = typing.get_type_hints(config_type, include_extras=True)
+    types: dict[str, Any] = {}
+    for field in dataclasses.fields(config_type):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            types |= {f"{field.name}.{path}": leaf for path, leaf in field_types(typing.cast(type, hint)).items()}
+        else:
+            types[field.name] = hint
+    return types
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return ``config`` with the leaves at the given dotted paths replaced, everything checked again.
+
+    Strings are read as the field's type (``"0.4"``, ``"true"``, ``"a,b"`` for a tuple), so this serves the command
+    line as well as a search space.
+
+    Raises:
+        UserError: an unknown path (naming the nearest), or a value of the wrong type or out of range.
+    """
+    types = field_types(type(config))
+    tree = dataclasses.asdict(typing.cast(Any, config))
+    for path, value in values.items():
+        if path not in types:
+            raise unknown_name("config field", path, types)
+        *parents, leaf = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch[parent]
+        branch[leaf] = _split(value) if _is_tuple(types[path]) and isinstance(value, str) else value
+    return from_tree(type(config), tree)
+
+
+def from_tree(config_type: type[Config], tree: Mapping[str, Any]) -> Config:
+    """Build and check a config from nested dictionaries.
+
+    Raises:
+        UserError: naming the dotted path, the value and what would be right.
+    """
+    known = field_types(config_type)
+    for path in _leaves(tree):
+        if path not in known and not any(path.startswith(f"{leaf}.") for leaf in known):
+            raise unknown_name("config field", path, known)
+    try:
+        return TypeAdapter(config_type).validate_python(tree)
+    except ValidationError as error:
+        raise UserError(_sentence(error)) from None
+
+
+def assignments(texts: Iterable[str], what: str = "--config") -> dict[str, str]:
+    """Parse ``["mixing.p_musical=0.6", ...]`` into a mapping.
+
+    Raises:
+        UserError: a text without ``=``, or a path given twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        path, separator, value = text.partition("=")
+        if not separator or not path:
+            raise UserError(f"{what} takes field=value, not '{text}'.")
+        if path in values:
+            raise UserError(f"{what} sets '{path}' twice: keep one of '{values[path]}' and '{value}'.")
+        values[path] = value
+    return values
+
+
+def to_json(config: Any) -> str:
+    """Return the config as JSON, with the schema version that ``from_json`` checks."""
+    return json.dumps({"schema": SCHEMA_VERSION, **dataclasses.asdict(config)}, indent=2)
+
+
+def from_json(config_type: type[Config], text: str, where: str) -> Config:
+    """Read what ``to_json`` wrote; ``where`` names the file or run in errors."""
+    tree = json.loads(text)
+    version = tree.pop("schema", None)
+    if version != SCHEMA_VERSION:
+        raise UserError(f"the config of {where} has schema {version}, this timbrel reads {SCHEMA_VERSION}.")
+    return from_tree(config_type, tree)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a short hash of configs and plain values: equal inputs, equal hash, on every machine."""
+    canonical = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # type: ignore[arg-type]
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def field_help(config_type: type, prefix: str = "") -> list[tuple[str, Any, str]]:
+    """Return ``(dotted path, default, docstring)`` for every leaf, in the order of declaration."""
+    docs = _field_docstrings(config_type)
+    hints = typing.get_type_hints(config_type)
+    rows: list[tuple[str, Any, str]] = []
+    for field in dataclasses.fields(config_type):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            rows += field_help(typing.cast(type, hint), f"{prefix}{field.name}.")
+        else:
+            default = field.default if field.default is not dataclasses.MISSING else ""
+            rows.append((prefix + field.name, default, docs.get(field.name, "")))
+    defaults = _defaults(config_type) if not prefix else {}
+    return [(path, defaults.get(path, default), text) for path, default, text in rows]
+
+
+def _defaults(config_type: type) -> dict[str, Any]:
+    try:
+        return flatten(config_type())
+    except TypeError:  # A field without a default: the caller shows the fields' own defaults.
+        return {}
+
+
+def _field_docstrings(config_type: type) -> dict[str, str]:
+    """Return the string literals that follow the fields of a dataclass and of its bases."""
+    import ast
+
+    docs: dict[str, str] = {}
+    for base in reversed(config_type.__mro__[:-1]):
+        if not dataclasses.is_dataclass(base) or not Path(inspect.getsourcefile(base) or "").is_file():
+            continue
+        (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        body = typing.cast(ast.ClassDef, declaration).body
+        for statement, following in zip(body, body[1:], strict=False):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+            ):
+                docs[statement.target.id] = " ".join(str(following.value.value).split())
+    return docs
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    paths: list[str] = []
+    for name, value in tree.items():
+        paths += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [prefix + name]
+    return paths
+
+
+def _is_tuple(hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    return typing.get_origin(hint) is tuple
+
+
+def _split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _sentence(error: ValidationError) -> str:
+    sentences = []
+    for fault in error.errors():
+        path = ".".join(str(part) for part in fault["loc"])
+        reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if fault["loc"] and not isinstance(fault["input"], Mapping):
+            sentences.append(f"{path}={fault['input']}: {reason}")
+        else:
+            sentences.append(f"{path}: {reason}" if path else reason)
+    return "; ".join(sentences)

@@ -1,0 +1,22 @@
+"""The one error that reaches a user as a sentence, and the helper that suggests the nearest name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message is one sentence that names the file or the value at fault and the remedy. The command line
+    prints it without a traceback and exits with status 2; every other exception is a defect of ours and
+    shows where it came from.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a ``name`` that is not among the ``known`` names, suggesting the nearest of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    if nearest:
+        return UserError(f"unknown {kind} '{name}': did you mean '{nearest[0]}'?")
+    return UserError(f"unknown {kind} '{name}': choose one of {', '.join(names) or '(none installed)'}.")

@@ -1,0 +1,249 @@
+"""The prepared library: WAV files that a person can play and a Parquet catalogue that a person can query.
+
+::
+
+    library/
+        library.json                   schema version
+        house_band/                    one folder a data set, added by one `timbrel prepare`
+            dataset.json               source, options, digest, counts, what was skipped and why
+            catalogue.parquet          one row a stem: see CATALOGUE
+            notes.parquet              one row a note, where the source knows notes: see NOTES
+            songs/<song>/<stem>.wav    as prepared: the source's own rate and channels
+"""
+
+import hashlib
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import soundfile
+
+from timbrel import activity
+from timbrel.errors import UserError, unknown_name
+from timbrel.sources import Performance, Song
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "valid", "test")
+SPLIT_SHARES = (0.65, 0.175, 0.175)
+"""Of the songs, at random: system 01's split for data sets without an official one."""
+
+CATALOGUE = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("song", pa.string()),
+        pa.field("artist", pa.string()),
+        pa.field("group", pa.string()),  # songs of one group are on one side of every split
+        pa.field("split", pa.string()),
+        pa.field("stem", pa.string()),
+        pa.field("path", pa.string()),  # relative to the library
+        pa.field("instrument", pa.string()),  # the data set's own word
+        pa.field("program", pa.int16()),  # General MIDI, 128 = drums; null where unknown
+        pa.field("sample_rate", pa.int32()),  # Hz
+        pa.field("channels", pa.int16()),
+        pa.field("frames", pa.int64()),  # samples a channel; equal for all stems of a song
+        pa.field("crc32", pa.uint32()),  # of the samples, float32, channel by channel
+        pa.field("activity_hop", pa.int32()),  # samples
+        pa.field("activity", pa.list_(pa.float32())),  # activation confidence
+    ]
+)
+NOTES = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("song", pa.string()),
+        pa.field("stem", pa.string()),
+        pa.field("onset_s", pa.float32()),
+        pa.field("offset_s", pa.float32()),
+        pa.field("pitch", pa.uint8()),
+        pa.field("velocity", pa.uint8()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A folder of prepared data sets."""
+
+    root: Path
+
+    @staticmethod
+    def open(root: str | Path) -> "Library":
+        """Open an existing library.
+
+        Raises:
+            UserError: no library is there, it is empty, or a newer version made it.
+        """
+        root = Path(root).absolute()
+        marker = root / "library.json"
+        if not marker.is_file():
+            raise UserError(f"{root} is no prepared library: make one with `timbrel prepare SOURCE --library {root}`.")
+        version = json.loads(marker.read_text())["schema"]
+        if version > SCHEMA_VERSION:
+            raise UserError(
+                f"{marker} has schema {version}, this timbrel reads up to {SCHEMA_VERSION}: upgrade timbrel, or prepare anew."
+            )
+        library = Library(root)
+        if not library.datasets:
+            raise UserError(f"the library {root} holds no data set yet: add one with `timbrel prepare SOURCE --library {root}`.")
+        return library
+
+    @staticmethod
+    def create(root: str | Path) -> "Library":
+        """Make the folder a library if it is none yet."""
+        root = Path(root).absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        marker = root / "library.json"
+        if not marker.exists():
+            marker.write_text(json.dumps({"schema": SCHEMA_VERSION}) + "\n")
+        return Library(root)
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the prepared data sets, sorted."""
+        return tuple(sorted(path.parent.name for path in self.root.glob("[!.]*/dataset.json")))
+
+    def facts(self, dataset: str) -> dict[str, Any]:
+        """Return what `timbrel prepare` wrote down about one data set."""
+        if dataset not in self.datasets:
+            raise unknown_name(f"data set in {self.root}", dataset, self.datasets)
+        return json.loads((self.root / dataset / "dataset.json").read_text())
+
+    def digest(self, datasets: Sequence[str] = ()) -> str:
+        """Return a hash of the given data sets' contents (all of them if none is given)."""
+        digests = [f"{name}:{self.facts(name)['digest']}" for name in datasets or self.datasets]
+        return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
+
+    def catalogue(self, datasets: Sequence[str] = (), columns: list[str] | None = None) -> pa.Table:
+        """Return the catalogue rows of the given data sets (all if none is given), in canonical order."""
+        for name in datasets:
+            self.facts(name)
+        tables = [
+            pq.read_table(self.root / name / "catalogue.parquet", columns=columns)
+            for name in sorted(datasets or self.datasets)
+        ]
+        return pa.concat_tables(tables)
+
+    def notes(self, datasets: Sequence[str] = ()) -> pa.Table:
+        """Return the notes of the given data sets (all if none is given)."""
+        return pa.concat_tables(
+            [pq.read_table(self.root / name / "notes.parquet") for name in sorted(datasets or self.datasets)]
+        )
+
+
+def safe_name(name: str) -> str:
+    """Return ``name`` as a file name: portable characters, never hidden, never empty, never a path.
+
+    A name that had to be changed gets a hash of the original, so that two names never share a file.
+    """
+    cleaned = re.sub(r"[^\w\-+ ().,&']+", "_", name).strip(" .")[:100]
+    return cleaned if cleaned == name and cleaned else f"{cleaned}-{name_hash(name).hex()[:8]}"
+
+
+def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list[dict], list[tuple[str, str]]]:
+    """Write a song's stems under ``folder`` and return its catalogue rows, note rows, and (what, why) skipped.
+
+    A stem that can't be read is left out and named; the song goes on with the others. Shorter stems are padded
+    with silence to the longest, so that one time position means the same in all of them.
+    """
+    skipped: list[tuple[str, str]] = []
+    performed: list[tuple[Any, Performance]] = []
+    for stem in song.stems:
+        try:
+            performed.append((stem, _checked(stem.perform())))
+        except UserError as error:
+            skipped.append((f"{song.name}/{stem.name}", str(error)))
+    if not performed:
+        return [], [], [*skipped, (song.name, "no usable stem")]
+    seconds = max(part.audio.shape[1] / part.sample_rate for _, part in performed)
+    home = folder / "songs" / safe_name(song.name)
+    home.mkdir(parents=True, exist_ok=True)
+    rows, notes, envelopes = [], [], []
+    for stem, part in performed:
+        frames = round(seconds * part.sample_rate)
+        audio = np.pad(part.audio, ((0, 0), (0, frames - part.audio.shape[1])))
+        path = home / f"{safe_name(stem.name)}.wav"
+        # 16 bits as a person expects, but never clip: what passes full scale is kept as float.
+        loud = float(np.abs(audio).max(initial=0)) > 1
+        soundfile.write(path, audio.T, part.sample_rate, subtype="FLOAT" if loud else "PCM_16")
+        envelopes.append(activity.envelope(audio.mean(axis=0), part.sample_rate))
+        rows.append(
+            {
+                "dataset": dataset,
+                "song": song.name,
+                "artist": song.artist,
+                "group": song.group or song.name,
+                "split": song.split,
+                "stem": stem.name,
+                "path": f"{dataset}/songs/{home.name}/{path.name}",
+                "instrument": stem.instrument,
+                "program": stem.program,
+                "sample_rate": part.sample_rate,
+                "channels": len(audio),
+                "frames": frames,
+                "crc32": zlib.crc32(np.ascontiguousarray(audio, dtype=np.float32)),
+                "activity_hop": activity.hop_samples(part.sample_rate),
+            }
+        )
+        notes += [
+            {"dataset": dataset, "song": song.name, "stem": stem.name, **note._asdict()} for note in part.notes or ()
+        ]
+    shortest = min(len(item) for item in envelopes)  # stems of several rates differ by a frame at most
+    confidences = activity.confidence(np.stack([item[:shortest] for item in envelopes]))
+    for row, values in zip(rows, confidences, strict=True):
+        row["activity"] = values
+    return rows, notes, skipped
+
+
+def assign_splits(rows: list[dict], dataset: str) -> None:
+    """Give every song without an official split one of ``SPLITS``, 65 / 17.5 / 17.5 % at random by group.
+
+    The order is that of a hash of the group's name, so it does not depend on the order in which songs were stored. Of
+    three or more groups each split gets at least one.
+    """
+    groups = sorted({row["group"] for row in rows if row["split"] is None}, key=lambda group: name_hash(dataset, group))
+    held_out = [max(1, round(share * len(groups))) if len(groups) >= 3 else 0 for share in SPLIT_SHARES[1:]]
+    split_of = dict.fromkeys(groups, "train")
+    split_of |= dict.fromkeys(groups[: held_out[0]], "valid")
+    split_of |= dict.fromkeys(groups[held_out[0] : sum(held_out)], "test")
+    for row in rows:
+        if row["split"] is None:
+            row["split"] = split_of[row["group"]]
+
+
+def write_tables(folder: Path, rows: list[dict], notes: Iterable[dict]) -> str:
+    """Write ``catalogue.parquet`` and ``notes.parquet`` in canonical order and return the digest of the contents."""
+    rows = sorted(rows, key=lambda row: (row["song"], row["stem"]))
+    pq.write_table(pa.Table.from_pylist(rows, CATALOGUE), folder / "catalogue.parquet", compression="zstd")
+    order = [("song", "ascending"), ("stem", "ascending"), ("onset_s", "ascending"), ("pitch", "ascending")]
+    pq.write_table(pa.Table.from_pylist(list(notes), NOTES).sort_by(order), folder / "notes.parquet", compression="zstd")
+    identity = ("song", "stem", "split", "instrument", "program", "frames", "crc32")
+    lines = "\n".join(repr([row[key] for key in identity]) for row in rows)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def name_hash(*names: str) -> bytes:
+    """Return a hash that orders names the same way on every machine, and unlike their alphabet."""
+    return hashlib.sha256("\0".join(names).encode()).digest()
+
+
+def hours(catalogue: pa.Table) -> float:
+    """Return the hours of stem audio in a catalogue."""
+    return float(pc.sum(pc.divide(catalogue["frames"].cast(pa.float64()), catalogue["sample_rate"])).as_py() or 0) / 3600
+
+
+def _checked(performance: Performance) -> Performance:
+    audio = performance.audio
+    if audio.ndim != 2 or not audio.shape[0] or not audio.shape[1]:
+        raise UserError(f"its audio is empty (shape {audio.shape})")
+    if not math.isfinite(float(np.abs(audio).max())):
+        raise UserError("its audio holds NaN or infinite samples")
+    return performance

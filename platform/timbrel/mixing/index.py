@@ -1,0 +1,127 @@
+"""What the planner and the renderer need to know of a catalogue, as flat arrays.
+
+A library of hundreds of thousands of songs is shared by every mixing actor of a node through one copy in Ray's object
+store: NumPy and Arrow buffers are mapped there, not decoded.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from timbrel import activity
+from timbrel.errors import UserError
+from timbrel.library import Library, name_hash
+from timbrel.mixing.recipe import Recipe
+from timbrel.task import Data, Experiment, StemNames, Task
+
+
+@dataclass(frozen=True)
+class StemIndex:
+    """The stems of one split, grouped by song and data set.
+
+    Songs of data set ``d`` are ``dataset_songs[d]:dataset_songs[d + 1]``; stems of song ``s`` are
+    ``song_stems[s]:song_stems[s + 1]``; the times at which stem ``t`` sounds are ``active[active_rows[t]:active_rows[t + 1]]``.
+    """
+
+    root: str
+    """The library."""
+    datasets: tuple[str, ...]
+    songs: pa.Array
+    """Names, ``(song,)``."""
+    dataset_songs: np.ndarray
+    """int64, ``(dataset + 1,)``."""
+    song_stems: np.ndarray
+    """int64, ``(song + 1,)``."""
+    paths: pa.Array
+    """Relative to the library, ``(stem,)``."""
+    names: pa.Array
+    """The data set's words for the instruments, ``(stem,)``."""
+    sample_rates: np.ndarray
+    """Hz, int32, ``(stem,)``."""
+    frames: np.ndarray
+    """Samples a channel, int64, ``(stem,)``."""
+    labels: np.ndarray
+    """bool, ``(stem, class)``."""
+    active_rows: np.ndarray
+    """int64, ``(stem + 1,)``."""
+    active: np.ndarray
+    """Start and end in s, float32, ``(interval, 2)``."""
+
+    def seconds_of(self, stem: int) -> float:
+        """Return the length of a stem in s."""
+        return float(self.frames[stem] / self.sample_rates[stem])
+
+    def class_songs(self) -> np.ndarray:
+        """Return in how many songs each class occurs: ``(class,)``."""
+        song_of = np.repeat(np.arange(len(self.songs)), np.diff(self.song_stems))
+        return np.array([len(np.unique(song_of[self.labels[:, label]])) for label in range(self.labels.shape[1])])
+
+
+def build_index(library: Library, split: str, task: Task, config: Experiment) -> StemIndex:
+    """Return the index of a split as a task sees it.
+
+    Stems that count for no class are left out: sound that no label speaks of would teach that it is nothing.
+
+    Raises:
+        UserError: an unknown data set, or no song is left in the split.
+    """
+    recipe, data = config.mixing, config.data
+    columns = ["dataset", "song", "group", "path", "instrument", "program", "sample_rate", "frames", "activity_hop", "activity"]
+    table = library.catalogue(data.datasets, [*columns, "split"])
+    table = table.filter(pa.compute.equal(table["split"], split))
+    table = table.filter(pa.array(_chosen(table, data)))
+    programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
+    instruments = table["instrument"].to_pylist()
+    labels = task.stem_labels(StemNames(instruments, programs), config)
+    kept = labels.any(axis=1)
+    table, labels = table.filter(pa.array(kept)), labels[kept]
+    if not len(table):
+        where = ", ".join(data.datasets or library.datasets)
+        raise UserError(
+            f"no song of the split '{split}' of {where} in {library.root} has an instrument that task '{task.name}' knows: "
+            "prepare more songs, widen data.songs_from..songs_to, or see `instruments` in the data set's dataset.json."
+        )
+    dataset_of, song_of = table["dataset"].to_numpy(), table["song"].to_numpy()
+    new_dataset = np.concatenate([[True], dataset_of[1:] != dataset_of[:-1]])
+    new_song = new_dataset | np.concatenate([[True], song_of[1:] != song_of[:-1]])
+    first_stems = np.flatnonzero(new_song)
+    active, active_rows = _active(table, recipe)
+    return StemIndex(
+        root=str(library.root),
+        datasets=tuple(dataset_of[new_dataset]),
+        songs=table["song"].take(pa.array(first_stems)).combine_chunks(),
+        dataset_songs=np.append(np.flatnonzero(new_dataset[first_stems]), len(first_stems)),
+        song_stems=np.append(first_stems, len(table)),
+        paths=table["path"].combine_chunks(),
+        names=table["instrument"].combine_chunks(),
+        sample_rates=table["sample_rate"].to_numpy(),
+        frames=table["frames"].to_numpy(),
+        labels=labels,
+        active_rows=active_rows,
+        active=active,
+    )
+
+
+def _chosen(table: pa.Table, data: Data) -> np.ndarray:
+    """Return which rows belong to the share of songs that ``data`` asks for: bool, ``(row,)``.
+
+    Counted by group, so that renderings of one composition stay together; in an order of hashes, so that a share is a
+    fair sample and adding ``songs_from..songs_to`` ranges up gives every song once.
+    """
+    keys = list(zip(table["dataset"].to_pylist(), table["group"].to_pylist(), strict=True))
+    chosen: set[tuple[str, str]] = set()
+    for dataset in {dataset for dataset, _ in keys}:
+        groups = sorted({key for key in keys if key[0] == dataset}, key=lambda key: name_hash("share", *key))
+        chosen |= set(groups[round(data.songs_from * len(groups)) : round(data.songs_to * len(groups))])
+    return np.array([key in chosen for key in keys], dtype=bool)
+
+
+def _active(table: pa.Table, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    hops = table["activity_hop"].to_numpy() / table["sample_rate"].to_numpy()
+    pieces = [
+        activity.intervals(np.asarray(values.values, dtype=np.float32), hop_s, recipe.active_confidence)
+        for values, hop_s in zip(table["activity"], hops, strict=True)
+    ]
+    rows = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
+    return np.concatenate(pieces), rows

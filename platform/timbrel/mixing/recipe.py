@@ -1,0 +1,101 @@
+"""The recipe of a mixture: every knob of the mix builder of system 01, as a config.
+
+Source: the transfer-learning and mixing paper's mix builder (steps 1-5 in its section on data). The paper gives the
+structure, p_musical and the kinds of effects, but no value for the rest. The defaults here are ours, and together they are
+what this project calls the recipe ``paper``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
+
+Probability = Annotated[float, Interval(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """How often an effect is applied to a source, and the range its strength is drawn from uniformly."""
+
+    p: Probability
+    """Probability for each source."""
+    low: float
+    """Least strength, in the effect's unit: dB, semitones, or rate."""
+    high: float
+    """Greatest strength."""
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """The effects of a source, applied in random order; centre frequencies and Q as audiomentations draws them.
+
+    Kinds of effects: the paper. Probabilities and ranges: ours.
+    """
+
+    gain: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    """Gain in dB."""
+    low_shelf: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    """Low shelf, gain at 0 Hz in dB."""
+    high_shelf: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    """High shelf, gain at the Nyquist frequency in dB."""
+    peaking: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    """Peaking filter, gain at its centre in dB."""
+    pitch_shift: Effect = field(default_factory=lambda: Effect(p=0.25, low=-2, high=2))
+    """Pitch shift in semitones; non-musical mixtures only."""
+    time_stretch: Effect = field(default_factory=lambda: Effect(p=0.25, low=0.8, high=1.25))
+    """Time stretch as a rate, above 1 is faster; non-musical mixtures only."""
+
+    def __post_init__(self) -> None:
+        if self.time_stretch.low <= 0:
+            raise ValueError(f"time_stretch.low ({self.time_stretch.low}) must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a mixture is made: data set (uniform), musical or not, how many sources, which effects."""
+
+    sample_rate: Annotated[int, Gt(0)] = 32_000
+    """Hz (paper: 32 kHz)."""
+    seconds: Annotated[float, Gt(0)] = 4.0
+    """Length of a mixture in s (paper: 4 s)."""
+    p_musical: Probability = 0.4
+    """Share of musical mixtures: one song, one time position. Paper: best at 0.4; 0.6 in its Table 1."""
+    p_single_source: Probability = 0.2
+    """Share of mixtures with one source. Ours: the paper gives no value."""
+    min_sources: Annotated[int, Ge(1)] = 2
+    """Fewest sources otherwise. Ours."""
+    max_sources: Annotated[int, Ge(1)] = 5
+    """Most sources otherwise; a musical mixture takes no more than its song has. Ours."""
+    active_confidence: Probability = 0.5
+    """A stem sounds where its activation confidence is at least this (0.5: the midpoint of MedleyDB's logistic)."""
+    active_seconds: Annotated[float, Ge(0)] = 0.1
+    """A stem's label counts in a mixture if it sounds for at least this long, in s. Ours."""
+    effects: Effects = field(default_factory=Effects)
+
+    def __post_init__(self) -> None:
+        if self.min_sources > self.max_sources:
+            raise ValueError(f"min_sources ({self.min_sources}) must not exceed max_sources ({self.max_sources})")
+
+    @property
+    def samples(self) -> int:
+        """Length of a mixture in samples."""
+        return round(self.seconds * self.sample_rate)
+
+
+PAPER = Recipe()
+"""The recipe that the multi-instrument experiment trains on."""
+
+NO_EFFECTS = Effects(
+    **{
+        name: Effect(p=0, low=1, high=1) if name == "time_stretch" else Effect(p=0, low=0, high=0)
+        for name in Effects.__dataclass_fields__
+    }
+)
+"""Every source as it is."""
+
+ALL_SOURCES = 1_000
+"""For min_sources and max_sources: every stem that a song has."""

@@ -1,0 +1,1 @@
+"""Front ends, backbones and transfer modes that several tasks share; plain PyTorch."""

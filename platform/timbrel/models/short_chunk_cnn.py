@@ -1,0 +1,51 @@
+"""The short-chunk CNN: seven blocks of 3 x 3 convolution, each halving time and frequency.
+
+Source: Won et al., "Evaluation of CNN-based automatic music tagging models" (SMC 2020), class ``ShortChunkCNN`` in their
+code; used by system 01 for instrument recognition.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortChunkConfig:
+    """Size of the network."""
+
+    width: Annotated[int, Ge(1)] = 128
+    """Channels of the first block; the others have 1, 2, 2, 2, 2 and 4 times as many (paper: 128)."""
+
+
+WIDENING = (1, 1, 2, 2, 2, 2, 4)
+
+
+class ShortChunkCNN(nn.Module):
+    """Log-mel spectrogram ``(batch, 1, band, frame)`` to embedding ``(batch, channel)``.
+
+    Needs at least 128 bands and 128 frames. What is left of the time axis after seven halvings (3 frames of 501) is
+    max-pooled, and so is frequency if more than one band is left.
+    """
+
+    def __init__(self, config: ShortChunkConfig) -> None:
+        super().__init__()
+        channels = [1, *(config.width * factor for factor in WIDENING)]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(before, after, kernel_size=3, padding=1),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                    nn.MaxPool2d(2),
+                )
+                for before, after in zip(channels, channels[1:], strict=False)
+            )
+        )
+        self.embedding_size = channels[-1]
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        spectrogram = spectrogram.contiguous(memory_format=torch.channels_last)
+        return self.blocks(spectrogram).amax(dim=(2, 3))

@@ -1,0 +1,147 @@
+"""`timbrel prepare`: one named data set, from its source into a library, in parallel, whole or not at all."""
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+import ray
+from tqdm import tqdm
+
+from timbrel import library as lib
+from timbrel.config import fingerprint
+from timbrel.errors import UserError
+from timbrel.sources import Song, Source
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def prepare(
+    source: Source,
+    path: Path | None,
+    root: Path,
+    options: Any,
+    name: str | None = None,
+    replace: bool = False,
+) -> tuple[dict[str, Any], bool]:
+    """Add one data set to the library at ``root``, and return its facts and whether anything had to be done.
+
+    The songs are stored by Ray tasks if Ray runs, else in this process. The data set appears in the library once it
+    is complete: an interrupted or failed call leaves the library as it was.
+
+    Raises:
+        UserError: nothing usable at ``path``, the name is taken by other content, the disk is full, or another process
+            is preparing this data set.
+    """
+    if source.needs_path and path is None:
+        raise UserError(f"source '{source.name}' needs a path: timbrel prepare {source.name} PATH --library {root}.")
+    name = lib.safe_name(name or source.name)
+    identity = fingerprint(source.name, str(path.absolute()) if path else None, options)
+    library = lib.Library.create(root)
+    home, work = library.root / name, library.root / f".preparing-{name}"
+    lock = filelock.FileLock(library.root / f".{name}.lock", timeout=0)
+    try:
+        with lock:
+            if home.exists() and not replace:
+                facts = library.facts(name)
+                if facts["identity"] == identity:
+                    return facts, False
+                raise UserError(
+                    f"the library {library.root} already holds another data set '{name}': "
+                    "give this one another --name, or say --replace."
+                )
+            shutil.rmtree(work, ignore_errors=True)
+            try:
+                facts = _store(source, path, options, name, work) | {"identity": identity}
+                (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
+                if home.exists():
+                    shutil.rmtree(home)
+                work.rename(home)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise UserError(f"the disk of {library.root} is full: free some space and prepare again.") from None
+                raise
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except filelock.Timeout:
+        raise UserError(f"another process is preparing '{name}' in {library.root}: wait for it to end.") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(lock.lock_file)
+    return facts, True
+
+
+def _store(source: Source, path: Path | None, options: Any, name: str, folder: Path) -> dict[str, Any]:
+    started = time.perf_counter()
+    found = source.find(path, options)
+    folder.mkdir(parents=True)
+    rows: list[dict] = []
+    notes: list[dict] = []
+    skipped: list[tuple[str, str]] = []
+    stored = _spread(_StoreSong(name, folder), found.songs)
+    for song_rows, song_notes, song_skipped in tqdm(stored, total=found.count, desc=f"preparing {name}", unit="song"):
+        rows += song_rows
+        notes += song_notes
+        skipped += song_skipped
+    skipped = [(item.what, item.why) for item in found.skipped] + skipped
+    if not rows:
+        reasons = "; ".join(f"{what}: {why}" for what, why in skipped[:3]) or "it holds no song"
+        raise UserError(f"nothing in {path or source.name} could be prepared ({reasons}).")
+    lib.assign_splits(rows, name)
+    digest = lib.write_tables(folder, rows, notes)
+    return {
+        "name": name,
+        "source": source.name,
+        "path": str(path) if path else None,
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "digest": digest,
+        "songs": len({row["song"] for row in rows}),
+        "stems": len(rows),
+        "notes": len(notes),
+        "hours": round(sum(row["frames"] / row["sample_rate"] for row in rows) / 3600, 3),
+        "splits": dict(Counter(split for _, split in {(row["song"], row["split"]) for row in rows})),
+        "instruments": dict(Counter(row["instrument"] for row in rows).most_common()),
+        "skipped": [list(item) for item in sorted(skipped)],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+class _StoreSong:
+    """``store_song`` with its place filled in, in a form that pickles."""
+
+    def __init__(self, dataset: str, folder: Path) -> None:
+        self.dataset = dataset
+        self.folder = folder
+
+    def __call__(self, song: Song) -> Any:
+        return lib.store_song(song, self.dataset, self.folder)
+
+
+def _spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield ``function(item)`` for all items, as they finish, over the Ray cluster if there is one."""
+    if not ray.is_initialized():
+        yield from map(function, items)
+        return
+    task = ray.remote(num_cpus=1, max_retries=3)(_call)
+    shared = ray.put(function)
+    waiting = iter(items)
+    # A window rather than all at once: sources are lazy, and a hundred thousand songs need not be in flight.
+    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    running = [task.remote(shared, item) for item in itertools.islice(waiting, window)]
+    while running:
+        (done,), running = ray.wait(running, num_returns=1)
+        yield ray.get(done)
+        running += [task.remote(shared, item) for item in itertools.islice(waiting, 1)]
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)

@@ -1,0 +1,196 @@
+"""The source `midi`: a folder of MIDI files, rendered to stems with one or more SoundFonts.
+
+    folder/
+        any/depth/song.mid      (or .midi, any case; or the path of a single file)
+
+A song's stems are its General MIDI programs: tracks of one program are merged, and so are all drum tracks.
+The notes are exact, sustain pedal included (see `soundfont`). With several SoundFonts each file becomes one
+song per SoundFont, and these fall into the same split, as do files of identical bytes (`Song.group`).
+
+A file that cannot be read, or holds no note, is reported and left out.
+"""
+
+import functools
+import hashlib
+import io
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import mido  # type: ignore[import-untyped]
+import pretty_midi
+from annotated_types import Ge, Gt, Le
+
+from timbrel.errors import UserError
+from timbrel.sources.base import Found, Performance, Skipped, Song, Stem
+from timbrel.sources.soundfont import (
+    DRUMS,
+    TAIL_S,
+    find_soundfont,
+    perform,
+    program_name,
+    sounding_notes,
+    stem_name,
+)
+
+_SUFFIXES = {".mid", ".midi"}
+# What mido and pretty_midi raise on damaged files (30,000 were tried); no wider, lest defects of ours hide.
+_UNREADABLE = (EOFError, LookupError, OSError, ValueError, ZeroDivisionError, mido.KeySignatureError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidiOptions:
+    """How `midi` renders."""
+
+    soundfont: str = ""
+    """Paths of .sf2 files, separated by commas; empty: the TimGM6mb.sf2 that comes with pretty_midi."""
+    limit: Annotated[int, Ge(0)] = 0
+    """Read only this many files, a fair sample that does not depend on the names' order; 0: all."""
+    sample_rate: Annotated[int, Ge(8000), Le(96000)] = 32000
+    """Of the rendered stems, Hz."""
+    max_seconds: Annotated[float, Gt(0)] = 300.0
+    """Music after this time, s, is cut off."""
+
+
+@dataclass(frozen=True)
+class _Render:
+    """Renders one stem; names its file rather than holding its notes, so that it pickles small."""
+
+    file: Path
+    program: int
+    soundfont: Path
+    sample_rate: int
+    seconds: float
+
+    def __call__(self) -> Performance:
+        try:
+            tracks = _read(self.file).tracks[self.program]
+        except (_UnusableError, KeyError) as error:
+            raise UserError(f"'{self.file}' cannot be read any more: did it change?") from error
+        return perform(tracks, self.soundfont, self.sample_rate, self.seconds)
+
+
+class Midi:
+    """Reads and renders MIDI files; see the module's docstring."""
+
+    name = "midi"
+    summary = "a folder of MIDI files, rendered with one or more SoundFonts"
+    needs_path = True
+    options_type = MidiOptions
+
+    def find(self, path: Path | None, options: MidiOptions) -> Found:
+        """Describe the files under ``path``; each is parsed when its song is asked for."""
+        if path is None:
+            raise UserError("midi needs a folder of MIDI files: give its path.")
+        if not path.exists():
+            raise UserError(f"there is no folder or MIDI file at '{path}'.")
+        path = path.absolute()  # Workers may run elsewhere.
+        root = path if path.is_dir() else path.parent
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
+        if not files:
+            raise UserError(f"there is no MIDI file (.mid, .midi) at '{path}'.")
+        files.sort(key=lambda file: _digest(file.relative_to(root).as_posix().encode()))
+        files = files[: options.limit or None]
+        soundfonts = [find_soundfont(name.strip()) for name in options.soundfont.split(",")]
+        skipped: list[Skipped] = []
+        songs = _songs(root, files, soundfonts, options, skipped)
+        return Found(songs=songs, count=len(files) * len(soundfonts), skipped=skipped)
+
+
+class _UnusableError(Exception):
+    """A file from which no song can be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What a MIDI file holds."""
+
+    digest: str
+    tracks: dict[int, tuple[pretty_midi.Instrument, ...]]
+    """By program, 0-128, those that play at least one note."""
+
+    def end_s(self) -> float:
+        """Return when the last note ends, pedal included, s."""
+        return max(note.offset_s for tracks in self.tracks.values() for note in sounding_notes(*tracks))
+
+    def programs(self, seconds: float) -> list[int]:
+        """Return the programs that play before ``seconds``, ascending."""
+        return sorted(
+            program
+            for program, tracks in self.tracks.items()
+            if any(note.onset_s < seconds for note in sounding_notes(*tracks))
+        )
+
+
+def _songs(
+    root: Path, files: list[Path], soundfonts: list[Path], options: MidiOptions, skipped: list[Skipped]
+) -> Iterator[Song]:
+    taken: set[str] = set()
+    for file in files:
+        try:
+            piece = _read(file)
+        except _UnusableError as error:
+            skipped.append(Skipped(str(file), str(error)))
+            continue
+        seconds = min(piece.end_s() + TAIL_S, options.max_seconds)
+        programs = piece.programs(seconds)
+        if not programs:
+            skipped.append(Skipped(str(file), f"its first note comes after {options.max_seconds:g} s"))
+            continue
+        title = "__".join(file.relative_to(root).with_suffix("").parts)
+        for soundfont in soundfonts:
+            name = _unique(f"{title}__{soundfont.stem}" if len(soundfonts) > 1 else title, taken)
+            stems = tuple(
+                Stem(
+                    name=stem_name(program),
+                    instrument=program_name(program),
+                    perform=_Render(file, program, soundfont, options.sample_rate, seconds),
+                    program=program,
+                )
+                for program in programs
+            )
+            yield Song(name=name, stems=stems, group=piece.digest)
+
+
+@functools.lru_cache(maxsize=2)  # The stems of a song are rendered one after the other.
+def _read(file: Path) -> _Piece:
+    """Parse ``file``.
+
+    Raises:
+        _UnusableError: it is no MIDI file, is damaged, or holds no note.
+    """
+    try:
+        content = file.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # Tempo changes off track 0: common and harmless.
+            parsed = pretty_midi.PrettyMIDI(io.BytesIO(content))
+    except _UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+        raise _UnusableError(f"not a readable MIDI file ({reason})") from error
+    tracks: dict[int, tuple[pretty_midi.Instrument, ...]] = {}
+    for track in parsed.instruments:
+        if sounding_notes(track):
+            program = DRUMS if track.is_drum else int(track.program)
+            tracks[program] = (*tracks.get(program, ()), track)
+    if not tracks:
+        raise _UnusableError("it holds no note")
+    return _Piece(_digest(content), tracks)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return ``name``, numbered if it is among those ``taken``, and note it there."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    free = next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
+    taken.add(free)
+    return free
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+SOURCE = Midi()

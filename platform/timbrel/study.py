@@ -1,0 +1,63 @@
+"""What a study is: which config fields Ray Tune varies, and why."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ray.tune.search.variant_generator import generate_variants
+
+from timbrel.config import with_values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """A task whose trained backbone a study starts from, trained first if the user names none."""
+
+    task: str
+    field: str
+    """The config field of the study's task that takes the run id."""
+    songs: float = 0.4
+    """Share of the songs that pre-training keeps to itself; the study's trials see the others only."""
+    shared: tuple[str, ...] = ()
+    """Branches or fields of the config in which both must agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One module of ``search_spaces``."""
+
+    name: str
+    summary: str
+    """One line for ``timbrel list studies``."""
+    why: str
+    """The question it answers, and where its values come from."""
+    task: str
+    space: Mapping[str, Any]
+    """Ray Tune distributions by dotted path: ``tune.grid_search`` for every combination, others to be sampled."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Values that differ from the task's defaults in every trial."""
+    samples: int = 0
+    """Trials drawn by the search algorithm (Optuna's TPE); 0: every combination of the grid, for every seed."""
+    early_stopping: bool = False
+    """Stop trials that fall behind at the same epoch (ASHA)."""
+    metric: str = "valid/roc_auc_macro"
+    """What the search algorithm and early stopping look at, and the best trial is named by."""
+    mode: str = "max"
+    pretraining: Pretraining | None = None
+
+    def check(self, base: Any, seed: int = 0, draws: int = 20) -> None:
+        """Sample the space and build a config from every sample, before anything runs.
+
+        Raises:
+            UserError: the space names an unknown field or can draw a value that the config refuses.
+        """
+        for values in itertools.chain.from_iterable(self.variants(self.space, seed + draw) for draw in range(draws)):
+            with_values(base, {**self.fixed, **values})
+
+    @staticmethod
+    def variants(space: Mapping[str, Any], seed: int = 0) -> list[dict[str, Any]]:
+        """Return every combination of a space's grid; what is not in the grid is drawn at random."""
+        state = np.random.RandomState(seed)
+        return [values for _, values in generate_variants(dict(space), random_state=state)]

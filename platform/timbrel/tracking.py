@@ -1,0 +1,235 @@
+"""MLflow: where a run's facts live.
+
+Runs are written through ``MlflowClient`` by the driver alone: workers on other nodes must not open a SQLite file, and a trial that
+Ray Tune stops early can't close its own run. A study is a parent run with one child run a trial.
+"""
+
+import contextlib
+import getpass
+import logging
+import math
+import os
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import timbrel
+from timbrel import config as configs
+from timbrel.errors import UserError
+
+# MLflow reports on itself and on how its database is set up; neither is news to a user of ours.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+for name in ("mlflow", "alembic"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+EXPERIMENT = "timbrel"
+"""The MLflow experiment that all runs belong to unless the user names another."""
+MAX_VALUE = 500
+"""Characters of a parameter's value; MLflow refuses longer ones on some stores."""
+
+
+def default_uri() -> str:
+    """Return ``MLFLOW_TRACKING_URI``, or the SQLite file ``mlflow.db`` of the current folder, as `mlflow ui` does."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+class Tracker:
+    """One MLflow tracking server or database."""
+
+    def __init__(self, uri: str = "", experiment: str = EXPERIMENT) -> None:
+        self.uri = uri or default_uri()
+        self.experiment = experiment
+
+    @property
+    def ui_command(self) -> str:
+        """The line that opens what was logged in a browser."""
+        if self.uri.startswith("http"):
+            return f"open {self.uri}"
+        return f"mlflow ui --backend-store-uri {self.uri}"
+
+    @cached_property
+    def client(self) -> Any:
+        """The MLflow client; made on first use, because importing MLflow takes a second."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        if self.uri.startswith("http"):
+            self._knock()
+        try:
+            return MlflowClient(tracking_uri=self.uri)
+        except MlflowException as error:
+            raise UserError(f"MLflow can't use the tracking URI {self.uri}: {error}") from None
+
+    def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> "Run":
+        """Open a new run."""
+        all_tags = {**tags, "mlflow.runName": name, "mlflow.user": getpass.getuser(), **code_version()}
+        if parent:
+            all_tags["mlflow.parentRunId"] = parent
+        run = self.client.create_run(self._experiment_id, tags=all_tags, start_time=int(time.time() * 1000))
+        return Run(self, run.info.run_id)
+
+    def reopen(self, run_id: str) -> "Run":
+        """Go on writing to an earlier run."""
+        self.client.update_run(run_id, status="RUNNING")
+        return Run(self, run_id)
+
+    def find(self, tags: Mapping[str, str], limit: int = 1000) -> list[Any]:
+        """Return the MLflow runs that carry all of ``tags``, newest first."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found = self.client.search_runs(
+            [self._experiment_id], query, order_by=["attributes.start_time DESC"], max_results=limit
+        )
+        return list(found)
+
+    def get(self, run_id: str) -> Any:
+        """Return an MLflow run.
+
+        Raises:
+            UserError: there is none with this id.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            raise UserError(
+                f"there is no run '{run_id}' at {self.uri}: see `timbrel list runs`, or set MLFLOW_TRACKING_URI."
+            ) from None
+
+    @contextlib.contextmanager
+    def artifacts(self, run_id: str, path: str) -> Iterator[Path]:
+        """Download a run's artifact folder, for as long as the context lasts."""
+        self.get(run_id)
+        if not self.client.list_artifacts(run_id, path):
+            raise UserError(f"run {run_id} has no '{path}' artifact: it did not finish, or it is a study's parent run.")
+        with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
+            yield Path(self.client.download_artifacts(run_id, path, folder))
+
+    def config(self, run_id: str, task: Any) -> Any:
+        """Return the config that a run was logged with, as the task reads it."""
+        logged = self.get(run_id).data.tags.get("timbrel.task")
+        if logged != task.name:
+            raise UserError(f"run {run_id} is one of task '{logged}', not '{task.name}'.")
+        with self.artifacts(run_id, "config.json") as file:
+            return configs.from_json(task.config_type, file.read_text(), f"run {run_id}")
+
+    @cached_property
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        existing = self.client.get_experiment_by_name(self.experiment)
+        if existing is None:
+            location = None
+            if self.uri.startswith("sqlite:///"):
+                location = (Path(self.uri.removeprefix("sqlite:///")).absolute().parent / "mlflow-artifacts").as_uri()
+            with contextlib.suppress(MlflowException):  # another process may have been first
+                return str(self.client.create_experiment(self.experiment, artifact_location=location))
+            existing = self.client.get_experiment_by_name(self.experiment)
+        return str(existing.experiment_id)
+
+    def _knock(self) -> None:
+        """Ask an HTTP server for a sign of life: MLflow itself would retry for minutes before it complains."""
+        try:
+            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=10):
+                pass
+        except urllib.error.HTTPError:
+            pass  # it answered; whether it lets us in is seen at the first request
+        except OSError as error:
+            raise UserError(f"no MLflow server answers at {self.uri} ({error}): start it, or unset MLFLOW_TRACKING_URI.") from None
+
+
+class Run:
+    """An open MLflow run."""
+
+    def __init__(self, tracker: Tracker, run_id: str) -> None:
+        self.tracker = tracker
+        self.id = run_id
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; values are cut to what every MLflow store takes."""
+        from mlflow.entities import Param
+
+        self.tracker.client.log_batch(self.id, params=[Param(key, _text(value)) for key, value in values.items()])
+
+    def log_config(self, config: Any) -> None:
+        """Log a config's fields as parameters and the whole of it as ``config.json``."""
+        self.log_params(configs.flatten(config))
+        self.tracker.client.log_text(self.id, configs.to_json(config), "config.json")
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics in one request; undefined ones (NaN) are left out, as a chart should show a gap."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        defined = [Metric(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
+        if defined:
+            self.tracker.client.log_batch(self.id, metrics=defined)
+
+    def log_text(self, text: str, path: str) -> None:
+        """Store a text as an artifact."""
+        self.tracker.client.log_text(self.id, text, path)
+
+    def log_figure(self, figure: Any, path: str) -> None:
+        """Store a matplotlib figure as a PNG artifact."""
+        with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
+            file = Path(folder) / Path(path).name
+            figure.savefig(file, dpi=120)
+            self.tracker.client.log_artifact(self.id, str(file), str(Path(path).parent) if "/" in path else None)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Store the files of a folder as artifacts."""
+        self.tracker.client.log_artifacts(self.id, str(folder), path)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        for key, value in tags.items():
+            self.tracker.client.set_tag(self.id, key, value)
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        self.tracker.client.set_terminated(self.id, status)
+
+
+def code_version() -> dict[str, str]:
+    """Return tags that say which code ran: the version, and the commit if the code lies in a git checkout."""
+    tags = {"timbrel.version": timbrel.__version__}
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--match", "no-such-tag"]
+    with contextlib.suppress(OSError):
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        if answer.returncode == 0 and ".venv" not in here.parts and "site-packages" not in here.parts:
+            tags["mlflow.source.git.commit"] = answer.stdout.strip()
+    return tags
+
+
+def frame(runs: Sequence[Any]) -> pd.DataFrame:
+    """Return runs as a table: one row a run, with its id, name, status, tags, params and metrics."""
+    return pd.DataFrame(
+        [
+            {
+                "run_id": run.info.run_id,
+                "name": run.info.run_name,
+                "status": run.info.status,
+                "start": pd.Timestamp(run.info.start_time, unit="ms"),
+                **{f"tags.{key}": value for key, value in run.data.tags.items()},
+                **{f"params.{key}": value for key, value in run.data.params.items()},
+                **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
+            }
+            for run in runs
+        ]
+    )
+
+
+def _text(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -1,0 +1,109 @@
+"""A trained model as data: weights, config, labels and thresholds, loaded without running code from any file.
+
+::
+
+    model/
+        weights.pt         state_dict, read with weights_only=True
+        config.json        the task's whole config
+        thresholds.json    {"task": ..., "version": ..., "thresholds": {class: probability}}
+"""
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import timbrel
+from timbrel import config as configs
+from timbrel import registry
+from timbrel.errors import UserError
+from timbrel.task import Experiment, Task
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that can predict."""
+
+    task: Task
+    config: Experiment
+    thresholds: dict[str, float]
+    """Probability from which each class counts as present, in the order of the model's outputs."""
+    weights: Mapping[str, torch.Tensor]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+        return tuple(self.thresholds)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network with its weights, in evaluation mode."""
+        model = self.task.build_model(self.config)
+        model.load_state_dict(dict(self.weights))
+        return model.eval()
+
+    def save(self, folder: Path) -> Path:
+        """Write the files of the layout above into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(self.weights), folder / "weights.pt")
+        (folder / "config.json").write_text(configs.to_json(self.config))
+        facts = {"task": self.task.name, "version": timbrel.__version__, "thresholds": self.thresholds}
+        (folder / "thresholds.json").write_text(json.dumps(facts, indent=2))
+        return folder
+
+    @staticmethod
+    def load(folder: Path) -> "TrainedModel":
+        """Read what ``save`` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        for name in ("weights.pt", "config.json", "thresholds.json"):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder} holds no trained model: {name} is missing.")
+        facts = json.loads((folder / "thresholds.json").read_text())
+        task: Task = registry.load("task", facts["task"])
+        config = configs.from_json(task.config_type, (folder / "config.json").read_text(), str(folder))
+        return TrainedModel(task, config, facts["thresholds"], load_weights(folder / "weights.pt"))
+
+    def probabilities(self, windows: Iterator[np.ndarray], batch_size: int = 16) -> Iterator[np.ndarray]:
+        """Yield ``(class,)`` for every window ``(sample,)``, a batch at a time, so that long files need little memory."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = self.model.to(device)
+        batch: list[np.ndarray] = []
+        for window in windows:
+            batch.append(window)
+            if len(batch) == batch_size:
+                yield from self._predict(model, batch, device)
+                batch = []
+        if batch:
+            yield from self._predict(model, batch, device)
+
+    @staticmethod
+    def _predict(model: nn.Module, batch: list[np.ndarray], device: torch.device) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.sigmoid(model(torch.from_numpy(np.stack(batch)).to(device))).cpu().numpy()
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """Read a ``state_dict``; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file of weights at {path}.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path} is no readable file of weights ({str(error).splitlines()[0]}).") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}, not a state_dict.")
+    return state

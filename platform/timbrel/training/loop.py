@@ -1,0 +1,152 @@
+"""The training step, epoch and evaluation in plain PyTorch: no Ray, so it runs, and is tested, anywhere."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from timbrel import metrics
+from timbrel.errors import UserError
+from timbrel.task import Experiment, Task
+
+Examples = Mapping[str, np.ndarray]
+"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)`` and ``labels`` float32 ``(example, class)``."""
+
+LOSS = "binary_cross_entropy"
+"""The validation metric whose lowest value marks the best epoch."""
+
+
+class Learner:
+    """A model with its optimiser, as it moves through the epochs of one run."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: Experiment,
+        device: torch.device,
+        pretrained: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.task = task
+        self.config = config
+        self.device = device
+        self.classes = task.classes(config)
+        self.model = task.build_model(config)
+        if pretrained is not None:
+            task.load_pretrained(self.model, config, pretrained)
+        self.model.to(device)
+        self.optimizer = torch.optim.Adam(task.parameter_groups(self.model, config))
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.epoch = 0
+        """Epochs completed."""
+        self.best_loss = math.inf
+        self.best_epoch = 0
+        """The epoch of the lowest validation loss, counted from 1."""
+        self.best_weights: dict[str, torch.Tensor] = {}
+
+    def train_epoch(self, batches: Iterable[Examples], parallel: nn.Module | None = None) -> float:
+        """Train for one epoch and return the mean loss.
+
+        ``parallel`` is the model wrapped for several workers, if there are several.
+
+        Raises:
+            UserError: the loss is no longer finite.
+        """
+        model = parallel or self.model
+        model.train()
+        factor = self.config.training.decay_at(self.epoch)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        losses = []
+        for batch in batches:
+            audio, labels = self._tensors(batch)
+            with self._precision():
+                logits = model(audio)
+            loss = self.task.loss(logits.float(), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise UserError(
+                f"the training loss is {mean} in epoch {self.epoch + 1}: lower the learning rates or use training.precision=float32."
+            )
+        self.epoch += 1
+        return mean
+
+    def predict(self, examples: Examples, batch_size: int = 32) -> np.ndarray:
+        """Return probabilities ``(example, class)`` for ``examples['audio']``."""
+        return predict(self.model, examples["audio"], self.device, self._precision, batch_size)
+
+    def validate(self, valid: Examples) -> dict[str, float]:
+        """Return the validation metrics, and remember the weights if the loss is the lowest so far."""
+        scores = self.predict(valid)
+        values = metrics.evaluate(valid["labels"], scores, self.classes, self._thresholds(valid, scores))
+        if values[LOSS] < self.best_loss:
+            self.best_loss, self.best_epoch = values[LOSS], self.epoch
+            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return values
+
+    def finish(self, valid: Examples, test: Examples) -> tuple[np.ndarray, dict[str, float]]:
+        """Return to the best epoch; choose thresholds on validation, judge on test.
+
+        Returns the thresholds ``(class,)`` and the test metrics.
+        """
+        self.model.load_state_dict(self.best_weights)
+        thresholds = self._thresholds(valid, self.predict(valid))
+        return thresholds, metrics.evaluate(test["labels"], self.predict(test), self.classes, thresholds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs to go on as if nothing had happened."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state that ``state_dict`` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.best_loss, self.best_epoch = state["epoch"], state["best_loss"], state["best_epoch"]
+        self.best_weights = state["best_weights"]
+        torch.set_rng_state(state["torch_rng"].cpu())
+        if state["cuda_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+
+    def _thresholds(self, valid: Examples, scores: np.ndarray) -> np.ndarray:
+        rules = self.config.evaluation
+        return metrics.choose_thresholds(valid["labels"], scores, rules.threshold_rule, rules.fixed_threshold)
+
+    def _tensors(self, batch: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+        # Arrays that come out of Ray's object store are read-only; torch wants to be told that we know.
+        audio, labels = (torch.from_numpy(np.array(batch[name], copy=not batch[name].flags.writeable)) for name in ("audio", "labels"))
+        return audio.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        if self.config.training.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def predict(model: nn.Module, audio: np.ndarray, device: torch.device, precision: Any, batch_size: int = 32) -> np.ndarray:
+    """Return a model's probabilities ``(example, class)`` for audio ``(example, sample)``."""
+    model.eval()
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(audio), batch_size):
+            chunk = torch.from_numpy(np.array(audio[start : start + batch_size])).to(device)
+            with precision():
+                logits = model(chunk)
+            rows.append(torch.sigmoid(logits.float()).cpu().numpy())
+    return np.concatenate(rows)

@@ -1,0 +1,126 @@
+"""One training run on a Ray cluster: the mixing pool, the Train workers, and where they left off."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+from ray.data import ExecutionOptions, ExecutionResources
+
+from timbrel import config as configs
+from timbrel.library import Library
+from timbrel.mixing.index import build_index
+from timbrel.mixing.pool import Stream, collect, stream_dataset
+from timbrel.mixing.recipe import NO_EFFECTS
+from timbrel.runtime import Share
+from timbrel.task import Experiment, Task
+from timbrel.training.worker import train_worker
+
+AHEAD_BATCHES = 8
+"""Batches that the pool may be ahead of a run's workers: enough to ride out an evaluation, little enough that a slow
+learner does not fill the object store."""
+
+
+@dataclass(frozen=True)
+class EvaluationSets:
+    """References in Ray's object store to the validation and test examples of a config."""
+
+    valid: Any
+    test: Any
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How many songs each split has, and classes without an example."""
+
+
+def evaluation_key(task: Task, config: Experiment) -> str:
+    """Return what the evaluation sets of a config depend on: configs with equal keys are judged on the same examples."""
+    recipe = dataclasses.replace(config.mixing, p_musical=1.0, effects=NO_EFFECTS)
+    return configs.fingerprint(task.name, task.classes(config), config.data, recipe, config.evaluation)
+
+
+def render_evaluation_sets(task: Task, config: Experiment, library: Library, share: Share) -> EvaluationSets:
+    """Mix the validation and test examples: musical, without effects (the paper: musical only; effects: unsaid).
+
+    Raises:
+        UserError: a split has no song.
+    """
+    recipe = dataclasses.replace(config.mixing, p_musical=1.0, effects=NO_EFFECTS)
+    rules = config.evaluation
+    references, facts = {}, {}
+    for split, examples in (("valid", rules.valid_examples), ("test", rules.test_examples)):
+        index = build_index(library, split, task, config)
+        stream = Stream(ray.put(index), recipe, rules.seed, split)
+        rendered = collect(stream, examples, share.mixers, share.mixer_cpus)
+        absent = [name for name, any_ in zip(task.classes(config), rendered["labels"].any(axis=0), strict=True) if not any_]
+        facts |= {f"{split}_songs": len(index.songs), f"{split}_absent": absent}
+        references[split] = ray.put({"audio": rendered["audio"], "labels": rendered["labels"]})
+    return EvaluationSets(references["valid"], references["test"], facts)
+
+
+def train_run(
+    task: Task,
+    config: Experiment,
+    library: Library,
+    sets: EvaluationSets,
+    pretrained: Any,
+    share: Share,
+    folder: str,
+    name: str,
+    callbacks: list[Any],
+) -> ray.train.Result:
+    """Train one run with a TorchTrainer; a second call with the same ``folder`` and ``name`` goes on where it was."""
+    stream = Stream(ray.put(build_index(library, "train", task, config)), config.mixing, config.seed, "train")
+    training = config.training
+    total = training.epochs * training.examples_per_epoch
+
+    def dataset() -> ray.data.Dataset:
+        # Called each time the workers start, so a restarted group's stream begins where its checkpoint ends.
+        epochs = _epochs_done(Path(folder) / name)
+        start = min(epochs * training.examples_per_epoch, total - training.batch_size)
+        return stream_dataset(stream, start, total, share.mixers, share.mixer_cpus)
+
+    bytes_ahead = AHEAD_BATCHES * training.batch_size * config.mixing.samples * 4
+    options = ExecutionOptions(
+        preserve_order=True, resource_limits=ExecutionResources(object_store_memory=bytes_ahead)
+    )
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "task": task.name,
+            "config": configs.to_json(config),
+            "threads": share.threads,
+            "valid": sets.valid,
+            "test": sets.test,
+            "pretrained": pretrained,
+        },
+        datasets={"train": dataset},
+        dataset_config=ray.train.DataConfig(execution_options=options),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.workers,
+            use_gpu=share.worker_gpus > 0,
+            resources_per_worker={"CPU": share.worker_cpus, **({"GPU": share.worker_gpus} if share.worker_gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=folder,
+            failure_config=ray.train.FailureConfig(max_failures=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=callbacks,
+        ),
+    )
+    return trainer.fit()
+
+
+def _epochs_done(run_folder: Path) -> int:
+    """Return the epoch of the latest checkpoint that Ray Train has on record for a run, 0 if there is none."""
+    record = run_folder / "checkpoint_manager_snapshot.json"
+    if not record.is_file():
+        return 0
+    latest = json.loads(record.read_text()).get("latest_checkpoint_result")
+    return int(latest["metrics"]["epoch"]) if latest else 0
+
+

@@ -1,0 +1,1 @@
+"""The studies: one module each, saying what Ray Tune varies and why."""
