@@ -89,9 +89,7 @@ def test_mixers_have_nodes_of_their_own(config):
 
 def test_the_images_hold_the_ray_that_is_installed_here(config):
     images = [config["docker"]["image"], config["available_node_types"]["trainers"]["docker"]["worker_image"]]
-    assert {re.fullmatch(r"rayproject/ray:([\d.]+)-py311-\w+", image)[1] for image in images} == {
-        version("ray")
-    }
+    assert {re.fullmatch(r"rayproject/ray:([\d.]+)-py311-\w+", image)[1] for image in images} == {version("ray")}
 
 
 def test_the_runtime_environment_in_the_header_is_valid_json():

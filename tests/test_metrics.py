@@ -12,9 +12,7 @@ from mlflow.utils.validation import _validate_metric_name
 
 from timbrel import metrics
 
-pytestmark = pytest.mark.filterwarnings(
-    "error"
-)  # scikit-learn's warnings about undefined metrics must not leak
+pytestmark = pytest.mark.filterwarnings("error")  # scikit-learn's warnings about undefined metrics must not leak
 
 # Two classes with known answers. violin: one of four pairs (positive, negative) is in the wrong order.
 # bowed string: perfect.
@@ -100,17 +98,13 @@ def test_a_class_of_one_kind_is_undefined(value, undefined):
     targets = TARGETS.copy()
     targets[:, 0] = value
     result = metrics.evaluate(targets, SCORES, CLASSES, HALF)
-    assert {name for name, number in result.items() if math.isnan(number)} == {
-        f"{m}/violin" for m in undefined
-    }
+    assert {name for name, number in result.items() if math.isnan(number)} == {f"{m}/violin" for m in undefined}
     assert result["roc_auc_macro"] == result["roc_auc/bowed string"]  # the mean of what is defined
 
 
 def test_nothing_defined_is_nan_not_zero():
     result = metrics.evaluate(np.zeros_like(TARGETS), SCORES, CLASSES, HALF)
-    assert all(
-        math.isnan(result[f"{m}_{mean}"]) for m in ("roc_auc", "pr_auc", "f1") for mean in ("macro", "micro")
-    )
+    assert all(math.isnan(result[f"{m}_{mean}"]) for m in ("roc_auc", "pr_auc", "f1") for mean in ("macro", "micro"))
     assert result["accuracy_micro"] == 4 / 8
 
 
@@ -153,9 +147,7 @@ def test_the_order_of_the_examples_changes_nothing(split, random):
     targets, scores = split
     order = random.sample(range(len(targets)), len(targets))
     thresholds = metrics.choose_thresholds(targets, scores, "per_class")
-    np.testing.assert_array_equal(
-        metrics.choose_thresholds(targets[order], scores[order], "per_class"), thresholds
-    )
+    np.testing.assert_array_equal(metrics.choose_thresholds(targets[order], scores[order], "per_class"), thresholds)
     before = metrics.evaluate(targets, scores, ("a", "b", "c"), thresholds)
     after = metrics.evaluate(targets[order], scores[order], ("a", "b", "c"), thresholds)
     assert after == pytest.approx(before, nan_ok=True)
@@ -165,9 +157,7 @@ def test_the_order_of_the_examples_changes_nothing(split, random):
 def test_no_threshold_beats_the_chosen_one_on_its_own_data(split, other):
     targets, scores = split
     others = metrics.f1(targets, scores >= other)
-    chosen = metrics.f1(
-        targets, metrics.decide(scores, metrics.choose_thresholds(targets, scores, "per_class"))
-    )
+    chosen = metrics.f1(targets, metrics.decide(scores, metrics.choose_thresholds(targets, scores, "per_class")))
     assert np.all((chosen >= others) | np.isnan(others))
 
     shared = metrics.choose_thresholds(targets, scores, "global")
@@ -179,9 +169,7 @@ def test_no_threshold_beats_the_chosen_one_on_its_own_data(split, other):
 
 
 @settings(max_examples=50)
-@given(
-    arrays(np.float64, (6, 1), elements=st.floats(0, 1)), arrays(np.int64, (6, 1), elements=st.integers(0, 1))
-)
+@given(arrays(np.float64, (6, 1), elements=st.floats(0, 1)), arrays(np.int64, (6, 1), elements=st.integers(0, 1)))
 def test_chosen_thresholds_are_probabilities_for_scores_however_close(scores, targets):
     threshold = metrics.choose_thresholds(targets, scores, "per_class")
     assert 0 <= threshold[0] <= 1

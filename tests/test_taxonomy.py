@@ -257,9 +257,7 @@ def test_label_of_a_mixture_is_the_union_of_its_stems(entries):
     names = [entry.name for entry in entries]
     labels = TAXONOMY.encode(names)
     assert np.array_equal(labels, TAXONOMY.encode(names[::-1]))
-    assert np.array_equal(
-        labels, np.any([TAXONOMY.encode([n]) for n in names] or [np.zeros(15, bool)], axis=0)
-    )
+    assert np.array_equal(labels, np.any([TAXONOMY.encode([n]) for n in names] or [np.zeros(15, bool)], axis=0))
     for instrument, family in PARENT.items():
         assert labels[CLASSES.index(family)] or not labels[CLASSES.index(instrument)]
 
@@ -271,9 +269,7 @@ def test_normalise_is_idempotent(name):
 
 @given(
     st.sampled_from([entry.name for entry in TAXONOMY.entries]),
-    st.sampled_from(
-        [str.upper, str.lower, str.title, lambda name: name.replace(" ", "_"), lambda name: f" {name}-"]
-    ),
+    st.sampled_from([str.upper, str.lower, str.title, lambda name: name.replace(" ", "_"), lambda name: f" {name}-"]),
 )
 def test_spelling_does_not_matter(name, respell):
     assert TAXONOMY.lookup(respell(name)) == TAXONOMY.lookup(name)
@@ -284,9 +280,7 @@ def test_accents_do_not_matter_composed_or_not():
 
 
 def test_a_table_of_ones_own_corrects_and_extends(tmp_path):
-    mine = table(
-        tmp_path, "Contrabass,plucked string,,,jazz only", "nail violin,bowed string,,,", "my bass,synth,,33,"
-    )
+    mine = table(tmp_path, "Contrabass,plucked string,,,jazz only", "nail violin,bowed string,,,", "my bass,synth,,33,")
     taxonomy = Taxonomy.from_csv(TABLE, mine)
     assert taxonomy.classes_of("nail violin") == ("bowed string",)
     assert taxonomy.classes_of("contrabass") == taxonomy.classes_of("?", 43) == ("plucked string",)

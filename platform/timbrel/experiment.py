@@ -15,12 +15,14 @@ from timbrel import registry
 from timbrel.library import Library
 from timbrel.report import comparison_table
 from timbrel.runtime import ray_session, share_cluster
-from timbrel.search import Job, TrialLog, run_trials
+from timbrel.search import Job, run_trials
+from timbrel.settings import Experiment
 from timbrel.study import Study
-from timbrel.task import Experiment, Task
+from timbrel.task import Task
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
 from timbrel.training.run import evaluation_key, render_evaluation_sets
+from timbrel.trial_log import TrialConfigs, TrialLog
 
 
 def train_once(
@@ -96,7 +98,11 @@ def run_study(
             if not resumed:
                 parent.log_config(config)
                 parent.log_text(json.dumps({path: str(value) for path, value in space.items()}, indent=2), "space.json")
-            trial_tags = {"timbrel.study": study.name, "timbrel.task": task.name, "timbrel.data_digest": digest}
+            trial_tags = {
+                "timbrel.study": study.name,
+                "timbrel.task": task.name,
+                "timbrel.data_digest": digest,
+            }
             trial_tags |= {"timbrel.kind": "trial", "timbrel.folder": folder.name}
             trials = [configs.with_values(config, drawn) for drawn in study.variants(space)] if not count else [config]
             try:
@@ -146,15 +152,27 @@ def _run_all(
     for config in configurations:
         key = evaluation_key(task, config)
         if key not in sets:
-            print(f"mixing {config.evaluation.valid_examples} validation and {config.evaluation.test_examples} test examples")
-            sets[key] = render_evaluation_sets(task, config, library, share)
-    job = Job(task.name, configs.to_json(base), str(library.root), str(folder), share, sets, pretrained)
-    log = TrialLog(tracker.uri, tags, parent, base.training.epochs, count, job)
-    options = {} if study is None else {"metric": study.metric, "mode": study.mode, "early_stopping": study.early_stopping}
+            print(
+                f"mixing {config.evaluation.valid_examples} validation and {config.evaluation.test_examples} test examples"
+            )
+            sets[key] = render_evaluation_sets(task, config, library, share.pool)
+    trial_configs = TrialConfigs(task.name, configs.to_json(base))
+    job = Job(trial_configs, str(library.root), str(folder), share, sets, pretrained)
+    log = TrialLog(tracker.uri, tags, parent, trial_configs, base.training.epochs, count)
+    options = (
+        {} if study is None else {"metric": study.metric, "mode": study.mode, "early_stopping": study.early_stopping}
+    )
     finished = False
     try:
         results = run_trials(
-            job, space, log, samples=samples, epochs=base.training.epochs, seed=base.seed, resume=resume, **options
+            job,
+            space,
+            log,
+            samples=samples,
+            epochs=base.training.epochs,
+            seed=base.seed,
+            resume=resume,
+            **options,
         )
         finished = not results.errors
     finally:
@@ -190,7 +208,8 @@ def _pretrain(
     first: Task = registry.load("task", plan.task)
     shared = {path: value for path, value in values.items() if path.startswith(plan.shared)}
     first_config = configs.with_values(
-        first.config_type(), {**first.presets[preset], **shared, "data.songs_to": plan.songs, "seed": config.seed}
+        first.config_type(),
+        {**first.presets[preset], **shared, "data.songs_to": plan.songs, "seed": config.seed},
     )
     library = Library.open(root)
     digest = library.digest(first_config.data.datasets)
@@ -201,7 +220,9 @@ def _pretrain(
         print(f"starting from the {first.name} run {run_id}, trained earlier with the same config and data")
     else:
         share = f"{plan.songs:.0%}"
-        print(f"no {plan.field} given: pre-training task {first.name} on {share} of the songs, which the trials will not see")
+        print(
+            f"no {plan.field} given: pre-training task {first.name} on {share} of the songs, which the trials will not see"
+        )
         run_id = train_once(first, first_config, root, tracker, storage, resume=True, mixers=mixers, parent=parent)
     return configs.with_values(config, {plan.field: run_id, "data.songs_from": plan.songs})
 
@@ -221,9 +242,7 @@ def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:
         return dict(TrainedModel.load(folder).weights)
 
 
-def _folder(
-    tracker: Tracker, tags: Mapping[str, str], storage: Path, resume: bool, name: str
-) -> tuple[Path, bool]:
+def _folder(tracker: Tracker, tags: Mapping[str, str], storage: Path, resume: bool, name: str) -> tuple[Path, bool]:
     """Return where a run keeps its checkpoints, and whether an interrupted one is taken up again."""
     if resume:
         for run in tracker.find({"timbrel.fingerprint": tags["timbrel.fingerprint"]}):
@@ -237,5 +256,10 @@ def _folder(
 
 
 def _figures(values: Mapping[str, float]) -> str:
-    shown = {"ROC-AUC": "test/roc_auc_macro", "PR-AUC": "test/pr_auc_macro", "loss": "test/loss", "F1": "test/f1_macro"}
+    shown = {
+        "ROC-AUC": "test/roc_auc_macro",
+        "PR-AUC": "test/pr_auc_macro",
+        "loss": "test/loss",
+        "F1": "test/f1_macro",
+    }
     return ", ".join(f"{label} {values[name]:.3f}" for label, name in shown.items() if name in values)

@@ -195,9 +195,7 @@ def comparison_figure(groups: Mapping[str, Sequence[float]], *, metric: str, tit
             linewidths=0.5,
             zorder=2,
         )
-        axes.errorbar(
-            mean, place, xerr=spread, fmt="D", ms=5, lw=1.6, capsize=3.5, color=RUN_COLOURS[0], zorder=3
-        )
+        axes.errorbar(mean, place, xerr=spread, fmt="D", ms=5, lw=1.6, capsize=3.5, color=RUN_COLOURS[0], zorder=3)
         plus_minus = f" ± {spread:.3f}" if numbers.size > 1 else ""
         _beside(axes, place, f"{mean:.3f}{plus_minus}  (n = {numbers.size})")
     axes.set_yticks(range(len(groups)), [_wrapped(name, 34) for name in groups], fontsize=FONT_PT)

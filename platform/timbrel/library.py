@@ -93,7 +93,9 @@ class Library:
             )
         library = Library(root)
         if not library.datasets:
-            raise UserError(f"the library {root} holds no data set yet: add one with `timbrel prepare SOURCE --library {root}`.")
+            raise UserError(
+                f"the library {root} holds no data set yet: add one with `timbrel prepare SOURCE --library {root}`."
+            )
         return library
 
     @staticmethod
@@ -224,7 +226,9 @@ def write_tables(folder: Path, rows: list[dict], notes: Iterable[dict]) -> str:
     rows = sorted(rows, key=lambda row: (row["song"], row["stem"]))
     pq.write_table(pa.Table.from_pylist(rows, CATALOGUE), folder / "catalogue.parquet", compression="zstd")
     order = [("song", "ascending"), ("stem", "ascending"), ("onset_s", "ascending"), ("pitch", "ascending")]
-    pq.write_table(pa.Table.from_pylist(list(notes), NOTES).sort_by(order), folder / "notes.parquet", compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist(list(notes), NOTES).sort_by(order), folder / "notes.parquet", compression="zstd"
+    )
     identity = ("song", "stem", "split", "instrument", "program", "frames", "crc32")
     lines = "\n".join(repr([row[key] for key in identity]) for row in rows)
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
@@ -237,7 +241,9 @@ def name_hash(*names: str) -> bytes:
 
 def hours(catalogue: pa.Table) -> float:
     """Return the hours of stem audio in a catalogue."""
-    return float(pc.sum(pc.divide(catalogue["frames"].cast(pa.float64()), catalogue["sample_rate"])).as_py() or 0) / 3600
+    return (
+        float(pc.sum(pc.divide(catalogue["frames"].cast(pa.float64()), catalogue["sample_rate"])).as_py() or 0) / 3600
+    )
 
 
 def _checked(performance: Performance) -> Performance:

@@ -84,7 +84,9 @@ def report(tracker: Tracker, run_ids: Sequence[str]) -> str:
 def _per_class(runs: Sequence[Any]) -> str:
     columns = {}
     for run in runs:
-        scores = {key.removeprefix("test/f1/"): value for key, value in run.data.metrics.items() if key.startswith("test/f1/")}
+        scores = {
+            key.removeprefix("test/f1/"): value for key, value in run.data.metrics.items() if key.startswith("test/f1/")
+        }
         if scores:
             columns[f"{run.info.run_name} ({run.info.run_id[:6]})"] = scores
     table = pd.DataFrame(columns)
@@ -99,8 +101,13 @@ def _spread(values: pd.Series) -> str:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    cells = [[str(name) for name in table.columns], *[["-" if pd.isna(c) else str(c) for c in row] for row in table.to_numpy()]]
+    cells = [
+        [str(name) for name in table.columns],
+        *[["-" if pd.isna(c) else str(c) for c in row] for row in table.to_numpy()],
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)

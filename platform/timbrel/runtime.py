@@ -2,27 +2,32 @@
 
 import contextlib
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from timbrel.errors import UserError
+from timbrel.mixing.pool import Pool
 
 ENVIRONMENT = {
     # Activations of a training step pass glibc's thresholds, and giving the memory back and asking for it again at
     # each step took four fifths of the time of a CNN's step on a CPU.
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 33),
-    "RAY_DEDUP_LOGS": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # How often a run's controller looks for reports; at the default of 2 s short epochs would wait for it.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    # A run is several processes that mostly wait; Ray takes more than one a CPU for a mistake and says so.
+    "RAY_worker_maximum_startup_concurrency": "16",
+    # The rest keeps Ray's own reports off the terminal, and saves actors that only serve them.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Set before Ray starts, so that every process it starts inherits them; values of the user's own win."""
 
@@ -47,7 +52,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-    context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+    context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **local)
     if dashboard and not context.dashboard_url:
         ray.shutdown()
         raise UserError(
@@ -74,11 +79,9 @@ class Share:
     worker_cpus: float
     """Of each Train worker."""
     worker_gpus: int
-    """0 or 1."""
-    mixers: int
-    """Mixing actors of each run."""
-    mixer_cpus: float
-    """Of each mixing actor."""
+    """Of each Train worker: 0 or 1."""
+    pool: Pool
+    """The mixing actors of each run."""
 
     @property
     def threads(self) -> int:
@@ -93,19 +96,24 @@ DRIVER_CPUS = 0.1
 def share_cluster(cpus: float, gpus: float, runs: int, workers: int, mixers: int = 0) -> Share:
     """Divide a cluster between ``runs`` runs of ``workers`` Train workers each.
 
-    On CPUs, a run gets two of them (one to train, one to mix) before a second run starts beside it; on GPUs, each worker has
-    one, and the CPUs that remain mix. A little of each CPU is kept back, since Ray Data's own tasks need room
-    too: a pool that fills the last CPU would wait for them for ever.
+    Without GPUs a run gets two CPUs a worker, one to train and one to mix, before a second run starts beside it. With
+    GPUs each worker has one, and the CPUs that remain mix. What is asked for always fits, down to a single CPU: a mixing actor
+    that found no room would be waited for in vain.
     """
     if gpus >= workers:
         concurrent = max(1, min(runs, int(gpus // workers)))
-        each = cpus / concurrent
-        worker_cpus, worker_gpus = min(1.0, 0.4 * each / workers), 1
-        left = each - workers * worker_cpus - DRIVER_CPUS
+        each = cpus / concurrent - DRIVER_CPUS
+        worker_cpus, worker_gpus = min(1.0, each / (2 * workers)), 1
     else:
         concurrent = max(1, min(runs, int(cpus // (2 * workers))))
-        each = cpus / concurrent
-        worker_cpus, worker_gpus = max(0.4, each / 2) / workers - DRIVER_CPUS, 0
-        left = each / 2
-    count = mixers or max(1, int(left))
-    return Share(concurrent, round(worker_cpus, 3), worker_gpus, count, round(min(1.0, left / count) * 0.9, 3))
+        each = cpus / concurrent - DRIVER_CPUS
+        worker_cpus, worker_gpus = each / (2 * workers), 0
+    worker_cpus = _floor(worker_cpus)
+    left = each - workers * worker_cpus
+    actors = mixers or max(1, round(left))
+    return Share(concurrent, worker_cpus, worker_gpus, Pool(actors, _floor(min(1.0, left / actors))))
+
+
+def _floor(cpus: float) -> float:
+    """Round down to what Ray counts with comfortably: the sum must not exceed the cluster by a rounding error."""
+    return math.floor(cpus * 100) / 100

@@ -175,9 +175,7 @@ class Taxonomy:
         entry = self._by_program.get(program) if program is not None else None
         return (entry or self.require(name)).classes
 
-    def encode_stems(
-        self, names: Sequence[str], programs: Sequence[int] | np.ndarray | None = None
-    ) -> np.ndarray:
+    def encode_stems(self, names: Sequence[str], programs: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """Return the classes of each stem, bool of shape ``(stem, class)`` in the order of ``CLASSES``.
 
         Args:

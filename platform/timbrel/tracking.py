@@ -145,7 +145,9 @@ class Tracker:
         except urllib.error.HTTPError:
             pass  # it answered; whether it lets us in is seen at the first request
         except OSError as error:
-            raise UserError(f"no MLflow server answers at {self.uri} ({error}): start it, or unset MLFLOW_TRACKING_URI.") from None
+            raise UserError(
+                f"no MLflow server answers at {self.uri} ({error}): start it, or unset MLFLOW_TRACKING_URI."
+            ) from None
 
 
 class Run:
@@ -174,6 +176,10 @@ class Run:
         defined = [Metric(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
         if defined:
             self.tracker.client.log_batch(self.id, metrics=defined)
+
+    def logged_steps(self, metric: str) -> set[int]:
+        """Return the steps at which a metric was logged."""
+        return {point.step for point in self.tracker.client.get_metric_history(self.id, metric)}
 
     def log_text(self, text: str, path: str) -> None:
         """Store a text as an artifact."""
@@ -204,7 +210,17 @@ def code_version() -> dict[str, str]:
     """Return tags that say which code ran: the version, and the commit if the code lies in a git checkout."""
     tags = {"timbrel.version": timbrel.__version__}
     here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--match", "no-such-tag"]
+    command = [
+        "git",
+        "-C",
+        str(here),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--match",
+        "no-such-tag",
+    ]
     with contextlib.suppress(OSError):
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         if answer.returncode == 0 and ".venv" not in here.parts and "site-packages" not in here.parts:

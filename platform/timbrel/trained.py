@@ -8,9 +8,10 @@
         thresholds.json    {"task": ..., "version": ..., "thresholds": {class: probability}}
 """
 
+import itertools
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,9 @@ import timbrel
 from timbrel import config as configs
 from timbrel import registry
 from timbrel.errors import UserError
-from timbrel.task import Experiment, Task
+from timbrel.settings import Experiment
+from timbrel.task import Task
+from timbrel.training.loop import predict
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,13 @@ class TrainedModel:
         config = configs.from_json(task.config_type, (folder / "config.json").read_text(), str(folder))
         return TrainedModel(task, config, facts["thresholds"], load_weights(folder / "weights.pt"))
 
-    def probabilities(self, windows: Iterator[np.ndarray], batch_size: int = 16) -> Iterator[np.ndarray]:
+    def probabilities(self, windows: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[np.ndarray]:
         """Yield ``(class,)`` for every window ``(sample,)``, a batch at a time, so that long files need little memory."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = self.model.to(device)
-        batch: list[np.ndarray] = []
-        for window in windows:
-            batch.append(window)
-            if len(batch) == batch_size:
-                yield from self._predict(model, batch, device)
-                batch = []
-        if batch:
-            yield from self._predict(model, batch, device)
-
-    @staticmethod
-    def _predict(model: nn.Module, batch: list[np.ndarray], device: torch.device) -> np.ndarray:
-        with torch.inference_mode():
-            return torch.sigmoid(model(torch.from_numpy(np.stack(batch)).to(device))).cpu().numpy()
+        remaining = iter(windows)
+        while batch := list(itertools.islice(remaining, batch_size)):
+            yield from predict(model, np.stack(batch), device)
 
 
 def load_weights(path: Path) -> dict[str, Any]:

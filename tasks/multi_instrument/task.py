@@ -1,6 +1,6 @@
 """The classes, model and optimiser of the multi-instrument experiment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,7 +12,8 @@ from timbrel.errors import UserError
 from timbrel.models.front_end import LogMel, LogMelConfig
 from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig
 from timbrel.models.transfer import Classifier, Head, Transfer, load_backbone, transfer_groups
-from timbrel.task import Experiment, StemNames, Task
+from timbrel.settings import Experiment
+from timbrel.task import Task
 from timbrel.taxonomy import CLASSES, TAXONOMY
 
 
@@ -57,8 +58,10 @@ class MultiInstrument(Task[MultiInstrumentConfig]):
     def classes(self, config: MultiInstrumentConfig) -> tuple[str, ...]:
         return CLASSES
 
-    def stem_labels(self, stems: StemNames, config: MultiInstrumentConfig) -> np.ndarray:
-        return TAXONOMY.encode_stems(stems.instrument, stems.program.tolist())
+    def stem_labels(
+        self, instruments: Sequence[str], programs: np.ndarray, config: MultiInstrumentConfig
+    ) -> np.ndarray:
+        return TAXONOMY.encode_stems(instruments, programs.tolist())
 
     def build_model(self, config: MultiInstrumentConfig) -> Classifier:
         backbone = ShortChunkCNN(config.model)

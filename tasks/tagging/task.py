@@ -1,6 +1,6 @@
 """The tags, model and optimiser of the pre-training phase."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -13,7 +13,8 @@ from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
 from timbrel.models.front_end import LogMel, LogMelConfig
 from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig
 from timbrel.models.transfer import Classifier, Head
-from timbrel.task import Experiment, StemNames, Task, Training
+from timbrel.settings import Experiment, Training
+from timbrel.task import Task
 
 DRUMS = 128
 TAGS = (*(pretty_midi.program_to_instrument_name(program) for program in range(DRUMS)), "Drum Kit")
@@ -72,14 +73,23 @@ class Tagging(Task[TaggingConfig]):
     def classes(self, config: TaggingConfig) -> tuple[str, ...]:
         return TAGS
 
-    def stem_labels(self, stems: StemNames, config: TaggingConfig) -> np.ndarray:
-        return stems.program[:, None] == np.arange(len(TAGS))
+    def stem_labels(self, instruments: Sequence[str], programs: np.ndarray, config: TaggingConfig) -> np.ndarray:
+        return programs[:, None] == np.arange(len(TAGS))
 
     def build_model(self, config: TaggingConfig) -> Classifier:
         backbone = ShortChunkCNN(config.model)
         return Classifier(
-            LogMel(config.front_end, config.mixing.sample_rate), backbone, Head(backbone.embedding_size, len(TAGS))
+            LogMel(config.front_end, config.mixing.sample_rate),
+            backbone,
+            Head(backbone.embedding_size, len(TAGS)),
         )
 
     def parameter_groups(self, model: nn.Module, config: TaggingConfig) -> list[dict[str, Any]]:
-        return [{"name": "all", "params": list(model.parameters()), "lr": config.lr, "weight_decay": config.weight_decay}]
+        return [
+            {
+                "name": "all",
+                "params": list(model.parameters()),
+                "lr": config.lr,
+                "weight_decay": config.weight_decay,
+            }
+        ]

@@ -240,9 +240,7 @@ def test_contradictions_are_refused_with_their_line(tmp_path, rows, message):
     ("header", "missing"), [("path;song;instrument", "path and no column song"), ("path,song", "instrument")]
 )
 def test_missing_columns_are_shown(tmp_path, header, missing):
-    with pytest.raises(
-        UserError, match=rf"no column {missing}.*; expected path,song,instrument.*, got {header}"
-    ):
+    with pytest.raises(UserError, match=rf"no column {missing}.*; expected path,song,instrument.*, got {header}"):
         find(listing(tmp_path, header=header))
 
 
@@ -346,9 +344,7 @@ def scratch(tmp_path_factory):
 
 @settings(max_examples=25)
 @given(
-    st.dictionaries(
-        st.sampled_from("abcdef"), st.sets(st.sampled_from(["piano", "violin", "lead vox"]), min_size=1)
-    )
+    st.dictionaries(st.sampled_from("abcdef"), st.sets(st.sampled_from(["piano", "violin", "lead vox"]), min_size=1))
 )
 def test_both_layouts_describe_the_same_songs(scratch, songs):
     shutil.rmtree(scratch)

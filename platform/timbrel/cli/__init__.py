@@ -43,7 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in VERBS:
             raise unknown_name("verb", arguments[0], VERBS)
         tyro.extras.subcommand_cli_from_dict(
-            VERBS, prog="timbrel", description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+            VERBS,
+            prog="timbrel",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
     except BaseException as error:
         cause = _user_error(error)

@@ -17,16 +17,22 @@ ConfigValues = Annotated[
     ),
 ]
 Preset = Annotated[
-    str, tyro.conf.arg(metavar="PRESET", help="A named set of values: paper, small (minutes on a laptop), smoke (seconds).")
+    str,
+    tyro.conf.arg(metavar="PRESET", help="A named set of values: paper, small (minutes on a laptop), smoke (seconds)."),
 ]
 TrackingUri = Annotated[
-    str, tyro.conf.arg(metavar="URI", help="MLflow; default: MLFLOW_TRACKING_URI, or mlflow.db in the current folder.")
+    str,
+    tyro.conf.arg(metavar="URI", help="MLflow; default: MLFLOW_TRACKING_URI, or mlflow.db in the current folder."),
 ]
 Storage = Annotated[
-    Path, tyro.conf.arg(metavar="DIR", help="Where checkpoints are kept until a run has finished; shared by all nodes.")
+    Path,
+    tyro.conf.arg(metavar="DIR", help="Where checkpoints are kept until a run has finished; shared by all nodes."),
 ]
 Mixers = Annotated[
-    int, tyro.conf.arg(metavar="N", help="Mixing actors a run; 0: what the cluster's CPUs leave. Changes speed, not results.")
+    int,
+    tyro.conf.arg(
+        metavar="N", help="Mixing actors a run; 0: what the cluster's CPUs leave. Changes speed, not results."
+    ),
 ]
 RunIds = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN", help="MLflow run ids.")]
 

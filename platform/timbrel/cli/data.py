@@ -17,9 +17,7 @@ def prepare(
     /,
     *,
     library: LibraryDir,
-    option: Annotated[
-        tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="KEY=VALUE")
-    ] = (),
+    option: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="KEY=VALUE")] = (),
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     replace: bool = False,
 ) -> None:

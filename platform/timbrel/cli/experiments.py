@@ -5,7 +5,16 @@ from typing import Annotated
 
 import tyro
 
-from timbrel.cli.arguments import ConfigValues, LibraryDir, Mixers, Preset, Storage, TrackingUri, flat, make_config
+from timbrel.cli.arguments import (
+    ConfigValues,
+    LibraryDir,
+    Mixers,
+    Preset,
+    Storage,
+    TrackingUri,
+    flat,
+    make_config,
+)
 
 
 def train(
@@ -77,14 +86,24 @@ def tune(
         samples: Trials of a study with a search algorithm; default: the study's own number.
         resume: Go on with the interrupted study of this very command; without one, start anew.
     """
+    from timbrel import config as configs
     from timbrel import registry
     from timbrel.experiment import run_study
     from timbrel.tracking import Tracker
 
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
-    base = make_config(task, preset, config)
+    make_config(task, preset, config)  # what is wrong with the command is said before anything starts
     run_study(
-        chosen, task, base, library, Tracker(tracking_uri), storage,
-        preset=preset, seeds=seeds, samples=samples, resume=resume, mixers=mixers,
-    )  # fmt: skip
+        chosen,
+        task,
+        configs.assignments(flat(config)),
+        library,
+        Tracker(tracking_uri),
+        storage,
+        preset=preset,
+        seeds=seeds,
+        samples=samples,
+        resume=resume,
+        mixers=mixers,
+    )

@@ -9,7 +9,8 @@ from timbrel.cli.arguments import TrackingUri
 
 def list_(
     what: Annotated[
-        tyro.conf.Positional[Literal["tasks", "studies", "sources", "runs"]], tyro.conf.arg(metavar="tasks|studies|sources|runs")
+        tyro.conf.Positional[Literal["tasks", "studies", "sources", "runs"]],
+        tyro.conf.arg(metavar="tasks|studies|sources|runs"),
     ],
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[NAME]")] = "",
     /,

@@ -4,7 +4,10 @@ A library of hundreds of thousands of songs is shared by every mixing actor of a
 store: NumPy and Arrow buffers are mapped there, not decoded.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,10 @@ from timbrel import activity
 from timbrel.errors import UserError
 from timbrel.library import Library, name_hash
 from timbrel.mixing.recipe import Recipe
-from timbrel.task import Data, Experiment, StemNames, Task
+from timbrel.settings import Data, Experiment
+
+if TYPE_CHECKING:
+    from timbrel.task import Task
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,24 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         UserError: an unknown data set, or no song is left in the split.
     """
     recipe, data = config.mixing, config.data
-    columns = ["dataset", "song", "group", "path", "instrument", "program", "sample_rate", "frames", "activity_hop", "activity"]
+    columns = [
+        "dataset",
+        "song",
+        "group",
+        "path",
+        "instrument",
+        "program",
+        "sample_rate",
+        "frames",
+        "activity_hop",
+        "activity",
+    ]
     table = library.catalogue(data.datasets, [*columns, "split"])
     table = table.filter(pa.compute.equal(table["split"], split))
     table = table.filter(pa.array(_chosen(table, data)))
     programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
     instruments = table["instrument"].to_pylist()
-    labels = task.stem_labels(StemNames(instruments, programs), config)
+    labels = task.stem_labels(instruments, programs, config)
     kept = labels.any(axis=1)
     table, labels = table.filter(pa.array(kept)), labels[kept]
     if not len(table):

@@ -80,7 +80,9 @@ def read_chunk(path: Path, stored_rate: int, start_s: float, seconds: float, sam
     try:
         with soundfile.SoundFile(path) as file:
             if file.samplerate != stored_rate:
-                raise UserError(f"{path} is at {file.samplerate} Hz, the catalogue says {stored_rate}: prepare it anew.")
+                raise UserError(
+                    f"{path} is at {file.samplerate} Hz, the catalogue says {stored_rate}: prepare it anew."
+                )
             file.seek(min(first - before, file.frames))
             audio = file.read(before + wanted + margin, dtype="float32", always_2d=True).mean(axis=1)
     except (soundfile.LibsndfileError, OSError) as error:

@@ -25,7 +25,7 @@ import pretty_midi
 from annotated_types import Ge, Gt, Le
 
 from timbrel.errors import UserError
-from timbrel.sources.base import Found, Performance, Skipped, Song, Stem
+from timbrel.sources.base import Found, Note, Performance, Skipped, Song, Stem
 from timbrel.sources.soundfont import (
     DRUMS,
     TAIL_S,
@@ -107,23 +107,11 @@ class _UnusableError(Exception):
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a MIDI file holds."""
+    """What a MIDI file holds, by program, 0-128; only programs that play."""
 
     digest: str
-    tracks: dict[int, tuple[pretty_midi.Instrument, ...]]
-    """By program, 0-128, those that play at least one note."""
-
-    def end_s(self) -> float:
-        """Return when the last note ends, pedal included, s."""
-        return max(note.offset_s for tracks in self.tracks.values() for note in sounding_notes(*tracks))
-
-    def programs(self, seconds: float) -> list[int]:
-        """Return the programs that play before ``seconds``, ascending."""
-        return sorted(
-            program
-            for program, tracks in self.tracks.items()
-            if any(note.onset_s < seconds for note in sounding_notes(*tracks))
-        )
+    tracks: dict[int, list[pretty_midi.Instrument]]
+    notes: dict[int, tuple[Note, ...]]
 
 
 def _songs(
@@ -136,8 +124,9 @@ def _songs(
         except _UnusableError as error:
             skipped.append(Skipped(str(file), str(error)))
             continue
-        seconds = min(piece.end_s() + TAIL_S, options.max_seconds)
-        programs = piece.programs(seconds)
+        last_end_s = max(note.offset_s for notes in piece.notes.values() for note in notes)
+        seconds = min(last_end_s + TAIL_S, options.max_seconds)
+        programs = sorted(program for program, notes in piece.notes.items() if notes[0].onset_s < seconds)
         if not programs:
             skipped.append(Skipped(str(file), f"its first note comes after {options.max_seconds:g} s"))
             continue
@@ -171,14 +160,14 @@ def _read(file: Path) -> _Piece:
     except _UNREADABLE as error:
         reason = str(error) or type(error).__name__
         raise _UnusableError(f"not a readable MIDI file ({reason})") from error
-    tracks: dict[int, tuple[pretty_midi.Instrument, ...]] = {}
+    by_program: dict[int, list[pretty_midi.Instrument]] = {}
     for track in parsed.instruments:
-        if sounding_notes(track):
-            program = DRUMS if track.is_drum else int(track.program)
-            tracks[program] = (*tracks.get(program, ()), track)
-    if not tracks:
+        by_program.setdefault(DRUMS if track.is_drum else int(track.program), []).append(track)
+    notes = {program: sounding_notes(*tracks) for program, tracks in by_program.items()}
+    playing = {program: heard for program, heard in notes.items() if heard}
+    if not playing:
         raise _UnusableError("it holds no note")
-    return _Piece(_digest(content), tracks)
+    return _Piece(_digest(content), {program: by_program[program] for program in playing}, playing)
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -33,8 +33,8 @@ TAIL_S = 2.0
 GAIN_DB = -6.0
 """One gain for everything, so that the levels of a song's stems relate to each other as written.
 
-Low enough for sums: of 30 compositions of 2 to 11 stems the loudest peaked at 0.72 of full scale, and
-`house_band` stays below 0.6.
+Low enough for sums: of 30 real compositions of 2 to 11 stems the loudest peaked at 0.72 of full scale, of 60
+songs of `house_band` the loudest at 0.45.
 """
 
 _FADE_S = 0.02  # At the end of every stem, so that a long release or a piece cut short ends without a click.
@@ -93,9 +93,7 @@ def sounding_notes(*tracks: pretty_midi.Instrument) -> tuple[Note, ...]:
     return tuple(sorted(note for notes in by_pitch.values() for note in _without_overlaps(notes)))
 
 
-def perform(
-    tracks: Sequence[pretty_midi.Instrument], soundfont: Path, sample_rate: int, seconds: float
-) -> Performance:
+def perform(tracks: Sequence[pretty_midi.Instrument], soundfont: Path, sample_rate: int, seconds: float) -> Performance:
     """Render one stem: ``tracks`` that play one instrument, each with controllers of its own.
 
     Every stem of a song gets the same length, ``seconds``; what sounds later is cut.

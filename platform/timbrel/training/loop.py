@@ -11,7 +11,8 @@ from torch import nn
 
 from timbrel import metrics
 from timbrel.errors import UserError
-from timbrel.task import Experiment, Task
+from timbrel.settings import Experiment
+from timbrel.task import Task
 
 Examples = Mapping[str, np.ndarray]
 """A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)`` and ``labels`` float32 ``(example, class)``."""
@@ -64,7 +65,7 @@ class Learner:
         losses = []
         for batch in batches:
             audio, labels = self._tensors(batch)
-            with self._precision():
+            with _autocast(self.config.training.precision, self.device):
                 logits = model(audio)
             loss = self.task.loss(logits.float(), labels)
             self.optimizer.zero_grad(set_to_none=True)
@@ -81,7 +82,7 @@ class Learner:
 
     def predict(self, examples: Examples, batch_size: int = 32) -> np.ndarray:
         """Return probabilities ``(example, class)`` for ``examples['audio']``."""
-        return predict(self.model, examples["audio"], self.device, self._precision, batch_size)
+        return predict(self.model, examples["audio"], self.device, self.config.training.precision, batch_size)
 
     def validate(self, valid: Examples) -> dict[str, float]:
         """Return the validation metrics, and remember the weights if the loss is the lowest so far."""
@@ -89,7 +90,9 @@ class Learner:
         values = metrics.evaluate(valid["labels"], scores, self.classes, self._thresholds(valid, scores))
         if values[LOSS] < self.best_loss:
             self.best_loss, self.best_epoch = values[LOSS], self.epoch
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.best_weights = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
+            }
         return values
 
     def finish(self, valid: Examples, test: Examples) -> tuple[np.ndarray, dict[str, float]]:
@@ -130,23 +133,33 @@ class Learner:
 
     def _tensors(self, batch: Examples) -> tuple[torch.Tensor, torch.Tensor]:
         # Arrays that come out of Ray's object store are read-only; torch wants to be told that we know.
-        audio, labels = (torch.from_numpy(np.array(batch[name], copy=not batch[name].flags.writeable)) for name in ("audio", "labels"))
+        audio, labels = (
+            torch.from_numpy(np.array(batch[name], copy=not batch[name].flags.writeable))
+            for name in ("audio", "labels")
+        )
         return audio.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
-    def _precision(self) -> contextlib.AbstractContextManager:
-        if self.config.training.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
+
+def _autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
 
 
-def predict(model: nn.Module, audio: np.ndarray, device: torch.device, precision: Any, batch_size: int = 32) -> np.ndarray:
+def predict(
+    model: nn.Module,
+    audio: np.ndarray,
+    device: torch.device,
+    precision: str = "float32",
+    batch_size: int = 32,
+) -> np.ndarray:
     """Return a model's probabilities ``(example, class)`` for audio ``(example, sample)``."""
     model.eval()
     rows = []
     with torch.inference_mode():
         for start in range(0, len(audio), batch_size):
             chunk = torch.from_numpy(np.array(audio[start : start + batch_size])).to(device)
-            with precision():
+            with _autocast(precision, device):
                 logits = model(chunk)
             rows.append(torch.sigmoid(logits.float()).cpu().numpy())
     return np.concatenate(rows)

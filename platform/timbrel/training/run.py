@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from ray.data import ExecutionOptions, ExecutionResources
 from timbrel import config as configs
 from timbrel.library import Library
 from timbrel.mixing.index import build_index
-from timbrel.mixing.pool import Stream, collect, stream_dataset
-from timbrel.mixing.recipe import NO_EFFECTS
+from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
+from timbrel.mixing.recipe import NO_EFFECTS, Recipe
 from timbrel.runtime import Share
-from timbrel.task import Experiment, Task
+from timbrel.settings import Experiment
+from timbrel.task import Task
 from timbrel.training.worker import train_worker
 
 AHEAD_BATCHES = 8
@@ -32,33 +33,46 @@ class EvaluationSets:
 
     valid: Any
     test: Any
-    facts: dict[str, Any] = field(default_factory=dict)
-    """How many songs each split has, and classes without an example."""
 
 
 def evaluation_key(task: Task, config: Experiment) -> str:
     """Return what the evaluation sets of a config depend on: configs with equal keys are judged on the same examples."""
-    recipe = dataclasses.replace(config.mixing, p_musical=1.0, effects=NO_EFFECTS)
-    return configs.fingerprint(task.name, task.classes(config), config.data, recipe, config.evaluation)
+    return configs.fingerprint(
+        task.name, task.classes(config), config.data, evaluation_recipe(config), config.evaluation
+    )
 
 
-def render_evaluation_sets(task: Task, config: Experiment, library: Library, share: Share) -> EvaluationSets:
-    """Mix the validation and test examples: musical, without effects (the paper: musical only; effects: unsaid).
+def render_evaluation_sets(task: Task, config: Experiment, library: Library, pool: Pool) -> EvaluationSets:
+    """Mix the validation and test examples, and keep them in Ray's object store.
 
     Raises:
         UserError: a split has no song.
     """
-    recipe = dataclasses.replace(config.mixing, p_musical=1.0, effects=NO_EFFECTS)
     rules = config.evaluation
-    references, facts = {}, {}
-    for split, examples in (("valid", rules.valid_examples), ("test", rules.test_examples)):
-        index = build_index(library, split, task, config)
-        stream = Stream(ray.put(index), recipe, rules.seed, split)
-        rendered = collect(stream, examples, share.mixers, share.mixer_cpus)
-        absent = [name for name, any_ in zip(task.classes(config), rendered["labels"].any(axis=0), strict=True) if not any_]
-        facts |= {f"{split}_songs": len(index.songs), f"{split}_absent": absent}
-        references[split] = ray.put({"audio": rendered["audio"], "labels": rendered["labels"]})
-    return EvaluationSets(references["valid"], references["test"], facts)
+    streams = [evaluation_stream(task, config, library, split) for split in ("valid", "test")]
+    valid = collect.remote(streams[0], rules.valid_examples, pool)
+    ray.wait([valid])  # one pool at a time: both would ask for all CPUs
+    test = collect.remote(streams[1], rules.test_examples, pool)
+    ray.get([valid, test])
+    return EvaluationSets(valid, test)
+
+
+def evaluation_stream(task: Task, config: Experiment, library: Library, split: str) -> Stream:
+    """Return the stream that validation or test examples are taken from.
+
+    Musical mixtures, as in the paper. Whether effects were applied there it does not say; here a model is judged on
+    unaltered sound.
+
+    Raises:
+        UserError: the split has no song.
+    """
+    index = build_index(library, split, task, config)
+    return Stream(ray.put(index), evaluation_recipe(config), config.evaluation.seed, split)
+
+
+def evaluation_recipe(config: Experiment) -> Recipe:
+    """Return the recipe of validation and test mixtures."""
+    return dataclasses.replace(config.mixing, p_musical=1.0, effects=NO_EFFECTS)
 
 
 def train_run(
@@ -81,12 +95,10 @@ def train_run(
         # Called each time the workers start, so a restarted group's stream begins where its checkpoint ends.
         epochs = _epochs_done(Path(folder) / name)
         start = min(epochs * training.examples_per_epoch, total - training.batch_size)
-        return stream_dataset(stream, start, total, share.mixers, share.mixer_cpus)
+        return stream_batches(stream, start, total, training.batch_size // training.workers, share.pool)
 
     bytes_ahead = AHEAD_BATCHES * training.batch_size * config.mixing.samples * 4
-    options = ExecutionOptions(
-        preserve_order=True, resource_limits=ExecutionResources(object_store_memory=bytes_ahead)
-    )
+    options = ExecutionOptions(preserve_order=True, resource_limits=ExecutionResources(object_store_memory=bytes_ahead))
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={
@@ -102,7 +114,10 @@ def train_run(
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.workers,
             use_gpu=share.worker_gpus > 0,
-            resources_per_worker={"CPU": share.worker_cpus, **({"GPU": share.worker_gpus} if share.worker_gpus else {})},
+            resources_per_worker={
+                "CPU": share.worker_cpus,
+                **({"GPU": share.worker_gpus} if share.worker_gpus else {}),
+            },
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -122,5 +137,3 @@ def _epochs_done(run_folder: Path) -> int:
         return 0
     latest = json.loads(record.read_text()).get("latest_checkpoint_result")
     return int(latest["metrics"]["epoch"]) if latest else 0
-
-

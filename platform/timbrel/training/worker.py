@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import ray.train.torch
@@ -15,8 +14,9 @@ import torch.distributed
 
 from timbrel import config as configs
 from timbrel import registry
-from timbrel.training.loop import LOSS, Examples, Learner
+from timbrel.mixing.pool import read_batches
 from timbrel.trained import TrainedModel
+from timbrel.training.loop import LOSS, Examples, Learner
 
 STATE = "state.pt"
 """In a checkpoint: everything that a resumed run needs."""
@@ -39,22 +39,31 @@ def train_worker(settings: dict[str, Any]) -> None:
     config = configs.from_json(task.config_type, settings["config"], "this run")
     pretrained = ray.get(settings["pretrained"]) if settings["pretrained"] else None
     learner = Learner(task, config, device, pretrained)
+    history: list[dict[str, float]] = []
+    earlier: list[dict[str, float]] = []
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            learner.load_state_dict(torch.load(Path(folder) / STATE, map_location=device, weights_only=True))
+            state = torch.load(Path(folder) / STATE, map_location=device, weights_only=True)
+            learner.load_state_dict(state)
+            history, earlier = state["history"], list(state["history"])
     parallel = ray.train.torch.prepare_model(learner.model) if workers > 1 else None
     valid = ray.get(settings["valid"]) if rank == 0 else None
     training = config.training
-    batches = _batches(training.batch_size // workers, learner.epoch * training.examples_per_epoch)
+    batches = _batches(learner.epoch * training.examples_per_epoch, rank, workers, training.batch_size // workers)
     while learner.epoch < training.epochs:
         epoch_batches = itertools.islice(batches, training.batches_per_epoch)
         loss = _mean_over_workers(learner.train_epoch(epoch_batches, parallel), workers, device)
         values: dict[str, float] = {"epoch": learner.epoch, "train/loss": loss}
         if valid is not None:
-            values |= _named("valid", learner.validate(valid))
-            values |= {"best_epoch": learner.best_epoch, "train/learning_rate": learner.base_rates[0] * training.decay_at(learner.epoch - 1)}
-        _report(values, learner if rank == 0 else None)
+            values |= named("valid", learner.validate(valid))
+            values |= {
+                "best_epoch": learner.best_epoch,
+                "train/learning_rate": learner.base_rates[0] * training.decay_at(learner.epoch - 1),
+            }
+        history.append(values)
+        _report(values, learner if rank == 0 else None, history, earlier)
+        earlier = []
     if valid is None:
         ray.train.report({"epoch": training.epochs})
         return
@@ -63,32 +72,51 @@ def train_worker(settings: dict[str, Any]) -> None:
     trained = TrainedModel(
         task, config, dict(zip(learner.classes, map(float, thresholds), strict=True)), learner.best_weights
     )
-    _report({"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1, **_named("test", figures)}, learner, trained)
+    values = {
+        "epoch": training.epochs,
+        "best_epoch": learner.best_epoch,
+        "finished": 1,
+        **named("test", figures),
+    }
+    _report(values, learner, history, earlier, trained)
 
 
-def _batches(batch_size: int, start: int) -> Iterator[Examples]:
-    """Yield this worker's share of the stream, checking that it starts where the run stands and misses nothing."""
-    shard = ray.train.get_dataset_shard("train")
-    for batch in shard.iter_batches(batch_size=batch_size, prefetch_batches=2, batch_format="numpy"):
-        first = int(np.min(batch["number"]))
-        if first < start:
-            raise RuntimeError(f"the stream of mixtures starts at {first}, the run stands at {start}")
+def _batches(start: int, rank: int, workers: int, batch_size: int) -> Iterator[Examples]:
+    """Yield this worker's part of every batch, checking that it is the part which the run needs next."""
+    expected = start + rank * batch_size
+    for batch in read_batches(ray.train.get_dataset_shard("train")):
+        if batch["number"][0] != expected or len(batch["number"]) != batch_size:
+            raise RuntimeError(
+                f"worker {rank} needs mixtures {expected} to {expected + batch_size - 1} next, "
+                f"the stream brought {batch['number'][0]} to {batch['number'][-1]}"
+            )
         yield batch
+        expected += workers * batch_size
 
 
-def _report(values: dict[str, float], learner: Learner | None, trained: TrainedModel | None = None) -> None:
-    """Report an epoch; worker 0 adds a checkpoint, which Ray stores as a whole or not at all."""
+def _report(
+    values: dict[str, float],
+    learner: Learner | None,
+    history: list[dict[str, float]],
+    earlier: list[dict[str, float]],
+    trained: TrainedModel | None = None,
+) -> None:
+    """Report an epoch; worker 0 adds a checkpoint, which Ray stores as a whole or not at all.
+
+    The checkpoint holds the figures of all epochs: those of the last one before an interruption may never have
+    reached the driver, so a resumed run sends them again (``earlier``), and the driver logs what it lacks.
+    """
     if learner is None:
         ray.train.report(values)
         return
     with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
-        torch.save(learner.state_dict(), Path(folder) / STATE)
+        torch.save({**learner.state_dict(), "history": history}, Path(folder) / STATE)
         if trained is not None:
             trained.save(Path(folder) / MODEL)
-        ray.train.report(values, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        ray.train.report({**values, "earlier": earlier}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _named(split: str, values: dict[str, float]) -> dict[str, float]:
+def named(split: str, values: dict[str, float]) -> dict[str, float]:
     """Prefix metrics with their split; the loss gets the short name under which all tools look for it."""
     return {f"{split}/{'loss' if name == LOSS else name}": value for name, value in values.items()}
 

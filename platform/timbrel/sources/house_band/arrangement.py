@@ -165,9 +165,7 @@ def _progressions(style: Style, key: Key, rng: np.random.Generator) -> dict[Sect
     """Return each kind of section's chords: intro and outro share the verse's."""
     options = style.minor if key.minor else style.major
     drawn = [options[i] for i in rng.permutation(len(options))]
-    verse, chorus, bridge = (
-        [parse_chord(numeral, key) for numeral in drawn[i % len(drawn)].split()] for i in range(3)
-    )
+    verse, chorus, bridge = ([parse_chord(numeral, key) for numeral in drawn[i % len(drawn)].split()] for i in range(3))
     return {"intro": verse, "verse": verse, "chorus": chorus, "bridge": bridge, "outro": verse}
 
 
@@ -181,9 +179,7 @@ def _spread(chords: list[Chord], start: float, bars: int, beats_per_bar: int) ->
     ]
 
 
-def _orchestrate(
-    chairs: tuple[Chair, ...], kinds: list[SectionKind], rng: np.random.Generator
-) -> list[frozenset[int]]:
+def _orchestrate(chairs: tuple[Chair, ...], kinds: list[SectionKind], rng: np.random.Generator) -> list[frozenset[int]]:
     """Decide who plays in each section.
 
     Everybody plays in a third of the sections and, in songs of four sections or more, rests in one; nobody
@@ -220,9 +216,7 @@ def _turn(kinds: list[SectionKind], number: int) -> int:
     return sum(kind not in ("verse", "chorus", "intro") for kind in kinds[: number + 1])
 
 
-def _leader(
-    chairs: tuple[Chair, ...], kinds: list[SectionKind], number: int, present: frozenset[int]
-) -> int | None:
+def _leader(chairs: tuple[Chair, ...], kinds: list[SectionKind], number: int, present: frozenset[int]) -> int | None:
     melodies = [i for i, chair in enumerate(chairs) if chair.role == "melody"]
     wanted = melodies[_turn(kinds, number) % len(melodies)]
     return wanted if wanted in present else next((i for i in melodies if i in present), None)

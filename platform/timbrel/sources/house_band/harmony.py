@@ -68,10 +68,14 @@ def parse_chord(numeral: str, key: Key) -> Chord:
 
 
 def scale_over(chord: Chord, key: Key) -> frozenset[int]:
-    """Return the key's pitch classes, altered where ``chord`` alters them (the leading note in minor)."""
-    foreign = set(chord.pitch_classes) - set(key.scale)
-    clashing = {(tone + side) % 12 for tone in foreign for side in (-1, 1)} - set(chord.pitch_classes)
-    return frozenset(set(key.scale) - clashing | foreign)
+    """Return the key's pitch classes, altered where ``chord`` alters them.
+
+    A foreign note is a raised degree in minor (the leading note) and a lowered one in major (blue notes).
+    """
+    tones = set(chord.pitch_classes)
+    foreign = tones - set(key.scale)
+    altered = {(tone - 1 if key.minor else tone + 1) % 12 for tone in foreign}
+    return frozenset(set(key.scale) - altered | tones)
 
 
 def nearest(pitch_classes: frozenset[int] | set[int], target: float, low: int, high: int) -> int:

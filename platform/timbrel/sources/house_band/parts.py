@@ -156,9 +156,7 @@ def _approach(coming: Chord, song: Arrangement, pitch: int, low: int, high: int)
     return next((root + side * step for step in (1, 2) if (root + side * step) % 12 in scale), root + side)
 
 
-def _one_per_kind(
-    song: Arrangement, options: tuple[str, ...], rng: np.random.Generator
-) -> dict[SectionKind, str]:
+def _one_per_kind(song: Arrangement, options: tuple[str, ...], rng: np.random.Generator) -> dict[SectionKind, str]:
     """Draw a pattern that fits the meter for verses and one for choruses; the rest is played as a verse."""
     beats = song.sections[0].beats_per_bar
     fitting = [pattern for pattern in options if len(pattern) == 4 * beats] or [""]

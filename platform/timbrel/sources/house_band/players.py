@@ -31,7 +31,7 @@ class Player:
 # (as far as 127 reaches), power chords and stabs -36, other chords -38, pads -41.
 PLAYERS = {
     "drums": Player({0: 106, 8: 91, 16: 99}, drums=True),
-    "jazz drums": Player({32: 117, 40: 113}, drums=True),
+    "jazz drums": Player({32: 108, 40: 100}, drums=True),
     "electronic drums": Player({24: 95, 25: 95}, drums=True),
     "electric bass": Player({33: 94, 34: 111, 35: 92}, 28, 55),
     "slap bass": Player({36: 93, 37: 106}, 28, 55),

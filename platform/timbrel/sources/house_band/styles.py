@@ -66,8 +66,7 @@ ROCK = Style(
     ),
     ensembles=(
         "melody=voice, power=distorted guitar, arpeggio=clean guitar, bass=electric bass, drums=drums",
-        "melody=voice, strum=steel guitar, power=distorted guitar, pad=organ, "
-        "bass=electric bass, drums=drums",
+        "melody=voice, strum=steel guitar, power=distorted guitar, pad=organ, bass=electric bass, drums=drums",
         "melody=voice, melody=tenor saxophone, power=distorted guitar, chords=piano, stabs=trombone, "
         "bass=electric bass, drums=drums",
         "melody=violin, melody=synth lead, melody=flute, power=distorted guitar, strum=steel guitar, "
@@ -132,8 +131,7 @@ JAZZ = Style(
     ),
     ensembles=(
         "melody=tenor saxophone, melody=trumpet, chords=piano, bass=double bass, drums=jazz drums",
-        "melody=violin, melody=clarinet, strum=nylon guitar, chords=clean guitar, "
-        "bass=double bass, drums=jazz drums",
+        "melody=violin, melody=clarinet, strum=nylon guitar, chords=clean guitar, bass=double bass, drums=jazz drums",
         "melody=alto saxophone, melody=synth lead, chords=electric piano, stabs=trombone, "
         "bass=electric bass, drums=jazz drums",
         "melody=trumpet, melody=voice, melody=vibraphone, chords=piano, bass=double bass, drums=jazz drums",
@@ -187,8 +185,7 @@ FUNK = Style(
     },
     motifs=("x.xx--..x-x-....", "..x-xx--..x-x---", "x-x-..xxx---....", "x--x--x-..x-x-.."),
     ensembles=(
-        "melody=alto saxophone, chords=clean guitar, stabs=brass section, pad=organ, "
-        "bass=slap bass, drums=drums",
+        "melody=alto saxophone, chords=clean guitar, stabs=brass section, pad=organ, bass=slap bass, drums=drums",
         "melody=voice, melody=synth lead, chords=clean guitar, stabs=trumpet, pad=string ensemble, "
         "bass=electric bass, drums=drums",
         "melody=trumpet, stabs=trombone, stabs=tenor saxophone, chords=piano, melody=flute, "
@@ -222,10 +219,8 @@ ELECTRONIC = Style(
     },
     motifs=("x-.x-.x-.x-.x-x-", "x---x---x-x-x---", "x-x-x---..x-x-x-", "x--x--x---------"),
     ensembles=(
-        "melody=synth lead, melody=voice, arpeggio=piano, pad=synth pad, bass=synth bass, "
-        "drums=electronic drums",
-        "melody=flute, melody=clarinet, strum=steel guitar, pad=synth pad, bass=electric bass, "
-        "drums=electronic drums",
+        "melody=synth lead, melody=voice, arpeggio=piano, pad=synth pad, bass=synth bass, drums=electronic drums",
+        "melody=flute, melody=clarinet, strum=steel guitar, pad=synth pad, bass=electric bass, drums=electronic drums",
         "melody=violin, melody=synth lead, arpeggio=clean guitar, pad=string ensemble, bass=electric bass, "
         "drums=electronic drums",
         "melody=synth lead, melody=horn, power=distorted guitar, strum=steel guitar, chords=piano, "

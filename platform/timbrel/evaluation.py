@@ -1,0 +1,82 @@
+"""`timbrel evaluate`: a trained model on the test split of any library."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from timbrel import config as configs
+from timbrel import metrics
+from timbrel.errors import UserError
+from timbrel.library import Library
+from timbrel.mixing.pool import collect
+from timbrel.runtime import ray_session, share_cluster
+from timbrel.tracking import Tracker
+from timbrel.trained import TrainedModel
+from timbrel.training.loop import predict
+from timbrel.training.run import evaluation_stream
+from timbrel.training.worker import named
+
+CHANGEABLE = ("data.", "evaluation.test_examples", "evaluation.seed")
+"""What may differ from the config that the model was trained with."""
+
+
+def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tracker, mixers: int = 0) -> str:
+    """Judge a run's model on the test split of a library and log the figures; return the id of the new run.
+
+    Raises:
+        UserError: an unknown or unfinished run, an unusable library, or a config value that is part of the model.
+    """
+    for path in values:
+        if not path.startswith(CHANGEABLE):
+            raise UserError(
+                f"'{path}' belongs to the trained model: `timbrel evaluate` takes {', '.join(CHANGEABLE)} only."
+            )
+    library = Library.open(root)
+    with tracker.artifacts(run_id, "model") as folder:
+        trained = TrainedModel.load(folder)
+    config = configs.with_values(trained.config, values)
+    with ray_session():
+        resources = ray.cluster_resources()
+        share = share_cluster(resources.get("CPU", 1), 0, 1, 1, mixers)
+        stream = evaluation_stream(trained.task, config, library, "test")
+        test = {
+            name: np.array(values)
+            for name, values in ray.get(collect.remote(stream, config.evaluation.test_examples, share.pool)).items()
+        }
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scores = predict(trained.model.to(device), test["audio"], device, config.training.precision)
+    thresholds = np.array(list(trained.thresholds.values()))
+    figures = metrics.evaluate(test["labels"], scores, trained.classes, thresholds)
+    run = tracker.start(
+        f"evaluation of {run_id[:8]}",
+        {
+            "timbrel.kind": "evaluation",
+            "timbrel.task": trained.task.name,
+            "timbrel.evaluated_run": run_id,
+            "timbrel.data_digest": library.digest(config.data.datasets),
+        },
+    )
+    run.log_config(config)
+    run.log_metrics(named("test", figures))
+    run.close()
+    print(per_class_table(figures, trained))
+    print(f"logged as run {run.id}")
+    return run.id
+
+
+def per_class_table(figures: Mapping[str, float], trained: TrainedModel) -> str:
+    """Return test figures as text, one row a class; a dash where a figure is undefined."""
+    columns = ("support", "f1", "precision", "recall", "roc_auc", "pr_auc")
+    lines = [f"{'class':<28} threshold" + "".join(f"{name:>11}" for name in columns)]
+    for name, threshold in trained.thresholds.items():
+        cells = [figures[f"{column}/{metrics.metric_name(name)}"] for column in columns]
+        if cells[0] or len(trained.classes) <= 50:
+            shown = [f"{cells[0]:.0f}", *("-" if np.isnan(cell) else f"{cell:.3f}" for cell in cells[1:])]
+            lines.append(f"{name:<28} {threshold:9.3f}" + "".join(f"{cell:>11}" for cell in shown))
+    means = [figures[f"{column}_macro"] for column in columns[1:]]
+    lines.append(f"{'mean over classes':<28} {'':9}{'':>11}" + "".join(f"{value:>11.3f}" for value in means))
+    return "\n".join(lines)

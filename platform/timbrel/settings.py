@@ -1,0 +1,90 @@
+"""The config branches that every task has: which songs, which schedule, which evaluation.
+
+Apart from ``timbrel.task`` because a mixing actor reads them, and has no use for PyTorch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from timbrel.mixing.recipe import Probability, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which songs of the library an experiment sees."""
+
+    datasets: tuple[str, ...] = ()
+    """Names of the prepared data sets to draw from, each equally likely; empty: all of the library."""
+    songs_from: Probability = 0.0
+    """Together with songs_to: the share of each split's songs to use, in an order that depends on their names
+    alone. 0..0.4 and 0.4..1 share no song, so one library can serve pre-training and its target."""
+    songs_to: Probability = 1.0
+    """See songs_from."""
+
+    def __post_init__(self) -> None:
+        if self.songs_from >= self.songs_to:
+            raise ValueError(f"songs_from ({self.songs_from}) must be below songs_to ({self.songs_to})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The schedule of system 01: an epoch is 120 batches of 16 mixtures; Adam; lowest validation loss kept."""
+
+    epochs: Annotated[int, Ge(1)] = 150
+    """Number of epochs."""
+    batches_per_epoch: Annotated[int, Ge(1)] = 120
+    """Batches an epoch; 120 x 16 = the paper's 1,920 mixtures."""
+    batch_size: Annotated[int, Ge(2)] = 16
+    """Mixtures a batch, over all workers together."""
+    decay: Annotated[float, Gt(0), Le(1)] = 0.3
+    """Factor on the learning rates at each step."""
+    decay_steps: Annotated[float, Ge(0)] = 7.5
+    """Learning-rate steps in the whole run: 150 epochs / one step each 20. A shorter run keeps their number and
+    takes them proportionally earlier."""
+    precision: Literal["bf16", "float32"] = "bf16"
+    """bf16: autocast, about three times faster on recent CPUs and on GPUs; float32: everywhere."""
+    workers: Annotated[int, Ge(1)] = 1
+    """Ray Train workers, which share each batch equally; on a cluster with GPUs one GPU each."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.workers:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of workers ({self.workers})")
+
+    @property
+    def examples_per_epoch(self) -> int:
+        """Mixtures an epoch."""
+        return self.batches_per_epoch * self.batch_size
+
+    def decay_at(self, epoch: int) -> float:
+        """Return the factor on the learning rates during the ``epoch``-th epoch (the first is 0)."""
+        return self.decay ** int(epoch * self.decay_steps / self.epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How a model is judged. Validation and test are musical mixtures without effects (paper: musical only)."""
+
+    valid_examples: Annotated[int, Ge(1)] = 120
+    """Mixtures of the validation split; the paper gives no number, so as many as for the test."""
+    test_examples: Annotated[int, Ge(1)] = 120
+    """Mixtures of the test split (paper, section 4: 120)."""
+    threshold_rule: Literal["per_class", "global", "fixed"] = "per_class"
+    """Where a probability becomes a decision: chosen on validation by F1, for each class or for all; or fixed."""
+    fixed_threshold: Probability = 0.35
+    """The threshold of the rule 'fixed' (paper: 0.35)."""
+    seed: int = 0
+    """Of the evaluation mixtures; apart from the run's seed, so that runs with several seeds are judged alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What the config of every task has; a task adds its own branches (model, transfer, ...)."""
+
+    seed: int = 0
+    """Of the mixtures and of the weights' initialisation."""
+    data: Data = field(default_factory=Data)
+    mixing: Recipe = field(default_factory=Recipe)
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
