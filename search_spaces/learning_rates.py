@@ -8,9 +8,9 @@ STUDY = Study(
     name="learning_rates",
     summary="learning rates of head and backbone and p_musical, by TPE with early stopping (ASHA)",
     why=(
-        "The paper fixes 0.01 for the head and 0.0001 for a fine-tuned backbone and tunes p_musical by hand. A shorter budget or "
-        "another backbone wants other values; they interact, so they are searched together. The ranges span a factor of "
-        "thirty on either side of the paper's values."
+        "The paper fixes 0.01 for the head and 0.0001 for a fine-tuned backbone and tunes p_musical by "
+        "hand. A shorter budget or another backbone wants other values; they interact, so they are "
+        "searched together. The ranges span a factor of thirty on either side of the paper's values."
     ),
     task="multi_instrument",
     space={

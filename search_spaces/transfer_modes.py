@@ -8,9 +8,10 @@ STUDY = Study(
     name="transfer_modes",
     summary="train from scratch, on a frozen backbone, or fine-tune it (system 01, Table 1)",
     why=(
-        "Does pre-training on tags help to recognise instruments, and should the backbone learn on? The paper found fine-tuning "
-        "best (ROC-AUC 0.943), then a frozen backbone (0.891), then training from scratch (0.849), all at p_musical 0.6. "
-        "Without transfer.checkpoint a backbone is pre-trained first, on songs that the trials never see."
+        "Does pre-training on tags help to recognise instruments, and should the backbone learn on? The "
+        "paper found fine-tuning best (ROC-AUC 0.943), then a frozen backbone (0.891), then training from "
+        "scratch (0.849), all at p_musical 0.6. Without transfer.checkpoint a backbone is pre-trained "
+        "first, on songs that the trials never see."
     ),
     task="multi_instrument",
     space={"transfer.mode": tune.grid_search(["scratch", "frozen", "finetune"])},

@@ -1,8 +1,9 @@
 """Activation confidence: where in a song each stem sounds.
 
-The recipe is MedleyDB's (``medleydb/annotate/activation_conf.py``; Bittner et al., ISMIR 2014): frames of 4096 samples with hop
-2048 at 44.1 kHz. At other rates frame and hop keep their length in seconds, rounded to a sample, so nothing is
-resampled. The confidence of silence is 0.0474; 0.5, the midpoint of the logistic, is where a stem counts as sounding.
+The recipe is MedleyDB's (``medleydb/annotate/activation_conf.py``; Bittner et al., ISMIR 2014): frames of 4096
+samples with hop 2048 at 44.1 kHz. At other rates frame and hop keep their length in seconds, rounded to a
+sample, so nothing is resampled. The confidence of silence is 0.0474; 0.5, the midpoint of the logistic, is
+where a stem counts as sounding.
 """
 
 import numpy as np

@@ -6,9 +6,11 @@ the keys of a search space, the parameters in MLflow, and the JSON that is store
 checking; this module only maps between trees and dotted paths, and turns errors into sentences.
 """
 
+import ast
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
 import textwrap
 import typing
@@ -150,15 +152,13 @@ def _defaults(config_type: type) -> dict[str, Any]:
 
 def _field_docstrings(config_type: type) -> dict[str, str]:
     """Return the string literals that follow the fields of a dataclass and of its bases."""
-    import ast
-
     docs: dict[str, str] = {}
     for base in reversed(config_type.__mro__[:-1]):
         if not dataclasses.is_dataclass(base) or not Path(inspect.getsourcefile(base) or "").is_file():
             continue
         (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         body = typing.cast(ast.ClassDef, declaration).body
-        for statement, following in zip(body, body[1:], strict=False):
+        for statement, following in itertools.pairwise(body):
             if (
                 isinstance(statement, ast.AnnAssign)
                 and isinstance(statement.target, ast.Name)

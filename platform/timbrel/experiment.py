@@ -4,6 +4,7 @@ import datetime
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from timbrel import registry
 from timbrel.library import Library
 from timbrel.report import comparison_table
 from timbrel.runtime import ray_session, share_cluster
-from timbrel.search import Job, run_trials
+from timbrel.search import Job, Search, run_trials
 from timbrel.settings import Experiment
 from timbrel.study import Study
 from timbrel.task import Task
@@ -25,213 +26,120 @@ from timbrel.training.run import evaluation_key, render_evaluation_sets
 from timbrel.trial_log import TrialConfigs, TrialLog
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run that can be resumed; Ray Tune itself returns as if all were done."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where experiments find their data and leave their results."""
+
+    library: Library
+    tracker: Tracker
+    storage: Path
+    """Folder for checkpoints until a run has finished."""
+    mixers: int = 0
+    """Mixing actors a run; 0: what the cluster's CPUs leave."""
+
+    def tags(self, config: Experiment, **names: str) -> dict[str, str]:
+        """Return the MLflow tags that tell a run from others."""
+        digest = self.library.digest(config.data.datasets)
+        return {**{f"timbrel.{key}": name for key, name in names.items()}, "timbrel.data_digest": digest}
+
+    def interrupted(self, fingerprint: str) -> Any:
+        """Return the newest MLflow run with this fingerprint that did not finish and can be taken up again, or None."""
+        for run in self.tracker.find({"timbrel.fingerprint": fingerprint}):
+            folder = run.data.tags.get("timbrel.folder")
+            if run.info.status != "FINISHED" and folder and (self.storage / folder / "tune").is_dir():
+                return run
+        return None
+
+
 def train_once(
-    task: Task,
-    config: Experiment,
-    root: Path,
-    tracker: Tracker,
-    storage: Path,
-    *,
-    resume: bool = False,
-    mixers: int = 0,
-    parent: str | None = None,
+    task: Task, config: Experiment, place: Workplace, *, resume: bool = False, parent: str | None = None
 ) -> str:
     """Train one model and return its MLflow run id.
 
     Raises:
         UserError: see the message; nothing is left running.
+        Interrupted: Ctrl-C; the run can be resumed.
     """
-    library = Library.open(root)
-    digest = library.digest(config.data.datasets)
-    identity = configs.fingerprint(task.name, config, digest)
-    tags = {"timbrel.task": task.name, "timbrel.data_digest": digest, "timbrel.fingerprint": identity}
-    folder, resumed = _folder(tracker, tags, storage, resume, f"{task.name}-{identity}")
-    tags["timbrel.folder"] = folder.name
+    tags = place.tags(config, task=task.name)
+    fingerprint = configs.fingerprint(task.name, config, tags["timbrel.data_digest"])
+    earlier = _earlier(place, fingerprint) if resume else None
+    folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(task.name, fingerprint)
+    tags |= {"timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
     with ray_session():
-        _run_all(task, [config], library, tracker, folder, tags, parent, {}, mixers=mixers, resume=resumed)
-    (run,) = tracker.find({**tags}, limit=1)
-    print(f"{task.name}: run {run.info.run_id} finished; test " + _figures(run.data.metrics))
+        _run(Search(task, config), place, tags, parent, resume=earlier is not None)
+    (run,) = place.tracker.find({"timbrel.folder": folder}, limit=1)
+    print(f"{task.name}: run {run.info.run_id} finished; test {_figures(run.data.metrics)}")
     return str(run.info.run_id)
 
 
 def run_study(
     study: Study,
     task: Task,
-    values: Mapping[str, Any],
-    root: Path,
-    tracker: Tracker,
-    storage: Path,
+    config: Experiment,
+    place: Workplace,
     *,
     preset: str,
     seeds: Sequence[int] = (0,),
     samples: int | None = None,
     resume: bool = False,
-    mixers: int = 0,
 ) -> str:
     """Run a study, or the rest of it, and return the id of its parent run in MLflow.
 
-    ``values`` are the user's own config values; they win over the study's, which win over the preset's.
+    ``config`` is what the trials have in common; ``preset`` is that of the pre-training, if there is any.
 
     Raises:
-        UserError: see the message; the study can be resumed if it had begun.
+        UserError: see the message; a study that had begun can be resumed.
+        Interrupted: Ctrl-C; the study can be resumed.
     """
-    library = Library.open(root)
-    config = configs.with_values(task.config_type(), {**task.presets[preset], **study.fixed, **values})
-    digest = library.digest(config.data.datasets)
+    study.check(config)
+    tags = place.tags(config, task=task.name, study=study.name)
     count = samples or study.samples
-    identity = configs.fingerprint(study.name, config, digest, list(seeds), count, preset)
-    tags = {"timbrel.study": study.name, "timbrel.data_digest": digest, "timbrel.fingerprint": identity}
-    folder, resumed = _folder(tracker, tags, storage, resume, f"{study.name}-{identity}")
+    fingerprint = configs.fingerprint(study.name, config, tags["timbrel.data_digest"], list(seeds), count, preset)
+    earlier = _earlier(place, fingerprint) if resume else None
+    folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(study.name, fingerprint)
+    own = {"timbrel.kind": "study", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
+    status = "FAILED"
     with ray_session(dashboard=study.early_stopping):
-        all_tags = {**tags, "timbrel.task": task.name, "timbrel.kind": "study", "timbrel.folder": folder.name}
-        if resumed:
-            parent = tracker.reopen(tracker.find(all_tags, limit=1)[0].info.run_id)
-        else:
-            parent = tracker.start(study.name, all_tags)
-        status = "FAILED"
+        tracker = place.tracker
+        parent = tracker.reopen(earlier.info.run_id) if earlier else tracker.start(study.name, tags | own)
         try:
-            study.check(config)
-            config = _pretrain(study, task, config, preset, root, tracker, storage, mixers, parent.id)
-            space = {**study.space, **({} if count else {"seed": ray.tune.grid_search(list(seeds))})}
+            config = _pretrained(study, config, place, preset, parent.id)
+            grid = {} if count else {"seed": ray.tune.grid_search(list(seeds))}
             if count:
                 config = configs.with_values(config, {"seed": seeds[0]})
-            if not resumed:
+            search = Search(
+                task, config, {**study.space, **grid}, count, study.early_stopping, study.metric, study.mode
+            )
+            if not earlier:
                 parent.log_config(config)
-                parent.log_text(json.dumps({path: str(value) for path, value in space.items()}, indent=2), "space.json")
-            trial_tags = {
-                "timbrel.study": study.name,
-                "timbrel.task": task.name,
-                "timbrel.data_digest": digest,
-            }
-            trial_tags |= {"timbrel.kind": "trial", "timbrel.folder": folder.name}
-            trials = [configs.with_values(config, drawn) for drawn in study.variants(space)] if not count else [config]
+                parent.log_text(json.dumps({path: repr(v) for path, v in search.space.items()}, indent=2), "space.json")
             try:
-                _run_all(
-                    task, trials, library, tracker, folder, trial_tags, parent.id, space,
-                    mixers=mixers, resume=resumed, study=study, samples=count, base=config,
-                )  # fmt: skip
+                trial_tags = tags | {"timbrel.kind": "trial", "timbrel.folder": folder}
+                _run(search, place, trial_tags, parent.id, resume=earlier is not None)
             finally:
-                table = comparison_table(tracker, [parent.id])
+                table = comparison_table(place.tracker, [parent.id])
                 if table:
                     parent.log_text(table, "report.md")
-                    print(table)
+                    print(f"\n{table}\n")
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         finally:
             parent.close(status)
-    print(f"Compare the trials side by side:\n    {tracker.ui_command}")
+    print(f"compare the trials side by side:\n    {place.tracker.ui_command}")
     return parent.id
 
 
-def _run_all(
-    task: Task,
-    configurations: Sequence[Experiment],
-    library: Library,
-    tracker: Tracker,
-    folder: Path,
-    tags: Mapping[str, str],
-    parent: str | None,
-    space: Mapping[str, Any],
-    *,
-    mixers: int,
-    resume: bool,
-    study: Study | None = None,
-    samples: int = 0,
-    base: Experiment | None = None,
-) -> None:
-    """Run the trials of a space; ``configurations`` are the configs it can lead to, as far as they are known."""
-    base = base or configurations[0]
-    count = samples or len(configurations)
-    resources = ray.cluster_resources()
-    share = share_cluster(resources.get("CPU", 1), resources.get("GPU", 0), count, base.training.workers, mixers)
-    names = {name for config in configurations if (name := task.pretrained(config))}
-    pretrained = {name: ray.put(resolve_weights(tracker, name)) for name in sorted(names)}
-    sets = {}
-    for config in configurations:
-        key = evaluation_key(task, config)
-        if key not in sets:
-            print(
-                f"mixing {config.evaluation.valid_examples} validation and {config.evaluation.test_examples} test examples"
-            )
-            sets[key] = render_evaluation_sets(task, config, library, share.pool)
-    trial_configs = TrialConfigs(task.name, configs.to_json(base))
-    job = Job(trial_configs, str(library.root), str(folder), share, sets, pretrained)
-    log = TrialLog(tracker.uri, tags, parent, trial_configs, base.training.epochs, count)
-    options = (
-        {} if study is None else {"metric": study.metric, "mode": study.mode, "early_stopping": study.early_stopping}
-    )
-    finished = False
-    try:
-        results = run_trials(
-            job,
-            space,
-            log,
-            samples=samples,
-            epochs=base.training.epochs,
-            seed=base.seed,
-            resume=resume,
-            **options,
-        )
-        finished = not results.errors
-    finally:
-        # What is still marked as running was interrupted: Ctrl-C ends trials without telling the log.
-        for run in tracker.find({"timbrel.folder": folder.name}):
-            if run.info.status == "RUNNING" and run.info.run_id != parent:
-                tracker.reopen(run.info.run_id).close("KILLED")
-    if results.errors:
-        raise results.errors[0]
-    unfinished = [trial for trial in results if trial.metrics is None or "epoch" not in trial.metrics]
-    if unfinished or len(results) < len(configurations):
-        raise KeyboardInterrupt
-    if finished:
-        shutil.rmtree(folder, ignore_errors=True)  # the models are in MLflow; checkpoints serve resuming alone
-
-
-def _pretrain(
-    study: Study,
-    task: Task,
-    config: Experiment,
-    preset: str,
-    root: Path,
-    tracker: Tracker,
-    storage: Path,
-    mixers: int,
-    parent: str,
-) -> Experiment:
-    """Return the study's config with a checkpoint to start from, training one on songs of its own if there is none."""
-    plan = study.pretraining
-    values = configs.flatten(config)
-    if plan is None or values[plan.field]:
-        return config
-    first: Task = registry.load("task", plan.task)
-    shared = {path: value for path, value in values.items() if path.startswith(plan.shared)}
-    first_config = configs.with_values(
-        first.config_type(),
-        {**first.presets[preset], **shared, "data.songs_to": plan.songs, "seed": config.seed},
-    )
-    library = Library.open(root)
-    digest = library.digest(first_config.data.datasets)
-    identity = configs.fingerprint(first.name, first_config, digest)
-    earlier = [run for run in tracker.find({"timbrel.fingerprint": identity}) if run.info.status == "FINISHED"]
-    if earlier:
-        run_id = earlier[0].info.run_id
-        print(f"starting from the {first.name} run {run_id}, trained earlier with the same config and data")
-    else:
-        share = f"{plan.songs:.0%}"
-        print(
-            f"no {plan.field} given: pre-training task {first.name} on {share} of the songs, which the trials will not see"
-        )
-        run_id = train_once(first, first_config, root, tracker, storage, resume=True, mixers=mixers, parent=parent)
-    return configs.with_values(config, {plan.field: run_id, "data.songs_from": plan.songs})
-
-
 def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:
-    """Return the weights of a logged run, or of a file.
+    """Return the weights of a logged run, or of a file or folder.
 
     Raises:
-        UserError: there is neither, or the file is not one of weights.
+        UserError: there is none of them, or the file is not one of weights.
     """
     path = Path(name)
     if path.is_dir():
@@ -242,24 +150,80 @@ def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:
         return dict(TrainedModel.load(folder).weights)
 
 
-def _folder(tracker: Tracker, tags: Mapping[str, str], storage: Path, resume: bool, name: str) -> tuple[Path, bool]:
-    """Return where a run keeps its checkpoints, and whether an interrupted one is taken up again."""
-    if resume:
-        for run in tracker.find({"timbrel.fingerprint": tags["timbrel.fingerprint"]}):
-            folder = storage.absolute() / run.data.tags.get("timbrel.folder", "")
-            if run.info.status != "FINISHED" and run.data.tags.get("timbrel.folder") and (folder / "tune").is_dir():
-                print(f"resuming {folder.name}")
-                return folder, True
+def _run(search: Search, place: Workplace, tags: Mapping[str, str], parent: str | None, *, resume: bool) -> None:
+    """Run a search's trials to the end, or say by an exception why not."""
+    task, tracker = search.task, place.tracker
+    folder = place.storage / tags["timbrel.folder"]
+    cluster = ray.cluster_resources()
+    share = share_cluster(
+        cluster.get("CPU", 1), cluster.get("GPU", 0), search.count, search.base.training.workers, place.mixers
+    )
+    known = search.configurations()
+    names = sorted({name for config in known if (name := task.pretrained(config))})
+    pretrained = {name: ray.put(resolve_weights(tracker, name)) for name in names}
+    sets = {}
+    for config in known:
+        key = evaluation_key(task, config)
+        if key not in sets:
+            rules = config.evaluation
+            print(f"mixing {rules.valid_examples} validation and {rules.test_examples} test examples", flush=True)
+            sets[key] = render_evaluation_sets(task, config, place.library, share.pool)
+    trial_configs = TrialConfigs(task.name, configs.to_json(search.base))
+    job = Job(trial_configs, str(place.library.root), str(folder), share, sets, pretrained)
+    log = TrialLog(tracker.uri, tags, parent, trial_configs, search.base.training.epochs, search.count)
+    try:
+        results = run_trials(search, job, log, resume=resume)
+    finally:
+        # Ctrl-C ends trials without telling the log, so their runs are still open.
+        runs = [run for run in tracker.find({"timbrel.folder": folder.name}) if run.info.run_id != parent]
+        left_open = [run for run in runs if run.info.status == "RUNNING"]
+        for run in left_open:
+            tracker.reopen(run.info.run_id).close("KILLED")
+    if results.errors:
+        raise results.errors[0]
+    if left_open or len(runs) < search.count:
+        raise Interrupted("the same command with --resume goes on where it was")
+    shutil.rmtree(folder)  # the models are in MLflow, and checkpoints serve resuming alone
+
+
+def _pretrained(study: Study, config: Experiment, place: Workplace, preset: str, parent: str) -> Experiment:
+    """Return the study's config with a checkpoint to start from, training one on songs of its own if there is none."""
+    plan = study.pretraining
+    values = configs.flatten(config)
+    if plan is None or values[plan.field]:
+        return config
+    task: Task = registry.load("task", plan.task)
+    shared = {path: value for path, value in values.items() if path.startswith(plan.shared)}
+    own = {"data.songs_to": plan.songs, "seed": config.seed}
+    first = configs.with_values(task.config_type(), {**task.presets[preset], **shared, **own})
+    fingerprint = configs.fingerprint(task.name, first, place.library.digest(first.data.datasets))
+    done = [run for run in place.tracker.find({"timbrel.fingerprint": fingerprint}) if run.info.status == "FINISHED"]
+    if done:
+        run_id = done[0].info.run_id
+        print(f"starting from the {task.name} run {run_id}, trained earlier with the same config and data")
+    else:
+        print(
+            f"no {plan.field} given: pre-training task {task.name} on {plan.songs:.0%} of the songs, "
+            "which the trials will not see"
+        )
+        resume = place.interrupted(fingerprint) is not None
+        run_id = train_once(task, first, place, resume=resume, parent=parent)
+    return configs.with_values(config, {plan.field: run_id, "data.songs_from": plan.songs})
+
+
+def _earlier(place: Workplace, fingerprint: str) -> Any:
+    run = place.interrupted(fingerprint)
+    if run is None:
         print("nothing to resume: starting anew")
-    moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return storage.absolute() / f"{name}-{moment}", False
+    else:
+        print(f"resuming run {run.info.run_id}")
+    return run
+
+
+def _new_folder(name: str, fingerprint: str) -> str:
+    return f"{name}-{fingerprint}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
 
 
 def _figures(values: Mapping[str, float]) -> str:
-    shown = {
-        "ROC-AUC": "test/roc_auc_macro",
-        "PR-AUC": "test/pr_auc_macro",
-        "loss": "test/loss",
-        "F1": "test/f1_macro",
-    }
+    shown = {"ROC-AUC": "test/roc_auc_macro", "PR-AUC": "test/pr_auc_macro", "loss": "test/loss", "F1": "test/f1_macro"}
     return ", ".join(f"{label} {values[name]:.3f}" for label, name in shown.items() if name in values)

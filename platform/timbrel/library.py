@@ -89,7 +89,8 @@ class Library:
         version = json.loads(marker.read_text())["schema"]
         if version > SCHEMA_VERSION:
             raise UserError(
-                f"{marker} has schema {version}, this timbrel reads up to {SCHEMA_VERSION}: upgrade timbrel, or prepare anew."
+                f"{marker} has schema {version}, this timbrel reads up to {SCHEMA_VERSION}: "
+                "upgrade timbrel, or prepare anew."
             )
         library = Library(root)
         if not library.datasets:
@@ -191,7 +192,7 @@ def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list
                 "sample_rate": part.sample_rate,
                 "channels": len(audio),
                 "frames": frames,
-                "crc32": zlib.crc32(np.ascontiguousarray(audio, dtype=np.float32)),
+                "crc32": zlib.crc32(audio.astype(np.float32).tobytes()),
                 "activity_hop": activity.hop_samples(part.sample_rate),
             }
         )

@@ -131,7 +131,7 @@ def _spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
     if not ray.is_initialized():
         yield from map(function, items)
         return
-    task = ray.remote(num_cpus=1, max_retries=3)(_call)
+    task: Any = ray.remote(num_cpus=1, max_retries=3)(_call)
     shared = ray.put(function)
     waiting = iter(items)
     # A window rather than all at once: sources are lazy, and a hundred thousand songs need not be in flight.

@@ -45,7 +45,11 @@ def comparison_table(tracker: Tracker, run_ids: Sequence[str]) -> str:
     if COLUMNS["ROC-AUC"] not in table:
         return ""
     table = table.rename(columns={"params.seed": "seed"})
-    settings = [column for column in table if column.startswith("params.") and table[column].nunique(dropna=False) > 1]
+    settings = [
+        str(column)
+        for column in table.columns
+        if str(column).startswith("params.") and len(set(table[column].fillna(""))) > 1
+    ]
     if not settings:
         settings = ["name"]
     rows = []
@@ -73,8 +77,8 @@ def report(tracker: Tracker, run_ids: Sequence[str]) -> str:
     versions = sorted({run.data.tags.get("timbrel.version", "?") for run in runs})
     tasks = sorted({run.data.tags.get("timbrel.task", "?") for run in runs})
     head = (
-        f"Task {', '.join(tasks)}; data {', '.join(digests)}; timbrel {', '.join(versions)}. Test split, macro averages over the "
-        "classes with an example; mean ± standard deviation over seeds; thresholds chosen on validation."
+        f"Task {', '.join(tasks)}; data {', '.join(digests)}; timbrel {', '.join(versions)}. Test split, macro "
+        "averages over the classes with an example; mean ± standard deviation over seeds; thresholds chosen on validation."
     )
     if len(digests) > 1:
         head += "\n\n**The runs were judged on different data: their figures can't be compared.**"

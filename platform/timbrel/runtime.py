@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from timbrel.errors import UserError
 from timbrel.mixing.pool import Pool
@@ -51,7 +52,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     address = os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+    local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **local)
     if dashboard and not context.dashboard_url:
         ray.shutdown()
@@ -96,9 +97,9 @@ DRIVER_CPUS = 0.1
 def share_cluster(cpus: float, gpus: float, runs: int, workers: int, mixers: int = 0) -> Share:
     """Divide a cluster between ``runs`` runs of ``workers`` Train workers each.
 
-    Without GPUs a run gets two CPUs a worker, one to train and one to mix, before a second run starts beside it. With
-    GPUs each worker has one, and the CPUs that remain mix. What is asked for always fits, down to a single CPU: a mixing actor
-    that found no room would be waited for in vain.
+    Without GPUs a run gets two CPUs a worker, one to train and one to mix, before a second run starts beside
+    it. With GPUs each worker has one, and the CPUs that remain mix. What is asked for always fits, down to a
+    single CPU: a mixing actor that found no room would be waited for in vain.
     """
     if gpus >= workers:
         concurrent = max(1, min(runs, int(gpus // workers)))

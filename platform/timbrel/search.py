@@ -3,24 +3,29 @@
 A single training run is a study of one trial, so there is one path for both: the same logging, resuming and progress.
 """
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray.tune
+import ray.tune.schedulers
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from timbrel import config as configs
 from timbrel import registry
 from timbrel.library import Library
 from timbrel.runtime import DRIVER_CPUS, Share
+from timbrel.settings import Experiment
+from timbrel.study import Study
 from timbrel.task import Task
 from timbrel.training.run import EvaluationSets, evaluation_key, render_evaluation_sets, train_run
 from timbrel.trial_log import TrialConfigs, TrialLog
 
 ASHA_GRACE = 0.2
 """Share of the epochs that every trial gets before early stopping may end it."""
+TUNE = "tune"
+"""The folder, within a run's, in which Ray Tune keeps what it needs to resume."""
 
 
 @dataclass(frozen=True)
@@ -58,61 +63,68 @@ def run_trial(values: dict[str, Any], job: Job) -> None:
     )
 
 
-def run_trials(
-    job: Job,
-    space: Mapping[str, Any],
-    callback: TrialLog,
-    *,
-    samples: int = 0,
-    early_stopping: bool = False,
-    metric: str = "valid/roc_auc_macro",
-    mode: str = "max",
-    epochs: int,
-    seed: int = 0,
-    resume: bool = False,
-) -> ray.tune.ResultGrid:
-    """Run all trials of a space, or the rest of them.
+@dataclass(frozen=True)
+class Search:
+    """Which trials to run: a base config and the fields that vary. Without any, it is one training run."""
 
-    With ``samples`` the values are drawn by Optuna's TPE, else every combination of the grid is run once.
-    """
-    search = scheduler = None
-    if samples:
-        from ray.tune.search.optuna import OptunaSearch
+    task: Task
+    base: Experiment
+    space: Mapping[str, Any] = field(default_factory=dict)
+    """Ray Tune distributions by dotted path."""
+    samples: int = 0
+    """Trials to draw by Optuna's TPE; 0: every combination of the grid, once."""
+    early_stopping: bool = False
+    metric: str = "valid/roc_auc_macro"
+    mode: str = "max"
 
-        search = OptunaSearch(metric=metric, mode=mode, seed=seed)
-    if early_stopping:
-        from ray.tune.schedulers import ASHAScheduler
+    @property
+    def count(self) -> int:
+        """Number of trials."""
+        return self.samples or len(Study.variants(self.space))
 
-        grace = max(1, round(ASHA_GRACE * epochs))
-        scheduler = ASHAScheduler(time_attr="epoch", metric=metric, mode=mode, max_t=epochs + 1, grace_period=grace)
-    trainable = ray.tune.with_resources(ray.tune.with_parameters(run_trial, job=job), {"cpu": DRIVER_CPUS})
+    def configurations(self) -> list[Experiment]:
+        """Return the trials' configs, or a representative one where they are drawn as the search goes on."""
+        if self.samples:
+            return [self.base]
+        return [configs.with_values(self.base, values) for values in Study.variants(self.space)]
+
+
+def run_trials(search: Search, job: Job, log: TrialLog, *, resume: bool = False) -> ray.tune.ResultGrid:
+    """Run all trials of a search, or the rest of them."""
     folder = Path(job.folder)
-    random.seed(seed)
-    if resume and ray.tune.Tuner.can_restore(str(folder / "tune")):
-        tuner = ray.tune.Tuner.restore(
-            str(folder / "tune"),
+    trainable = ray.tune.with_resources(ray.tune.with_parameters(run_trial, job=job), {"cpu": DRIVER_CPUS})
+    if resume:
+        return ray.tune.Tuner.restore(
+            str(folder / TUNE),
             trainable,
             resume_unfinished=True,
             restart_errored=True,
-            param_space=dict(space),
+            param_space=dict(search.space),
+        ).fit()
+    epochs = search.base.training.epochs
+    algorithm = scheduler = None
+    if search.samples:
+        from ray.tune.search.optuna import OptunaSearch
+
+        algorithm = OptunaSearch(metric=search.metric, mode=search.mode, seed=search.base.seed)
+    if search.early_stopping:
+        # By epoch, not by Tune's own count of reports, which starts anew in a resumed trial. The last epoch is out
+        # of its reach: its trial goes on to the test.
+        scheduler = ray.tune.schedulers.ASHAScheduler(
+            time_attr="epoch",
+            metric=search.metric,
+            mode=search.mode,
+            max_t=epochs + 1,
+            grace_period=max(1, round(ASHA_GRACE * epochs)),
         )
-    else:
-        tuner = ray.tune.Tuner(
-            trainable,
-            param_space=dict(space),
-            tune_config=ray.tune.TuneConfig(
-                search_alg=search,
-                scheduler=scheduler,
-                num_samples=samples or 1,
-                max_concurrent_trials=job.share.concurrent,
-                reuse_actors=False,
-            ),
-            run_config=ray.tune.RunConfig(
-                name="tune",
-                storage_path=str(folder),
-                callbacks=[callback],
-                verbose=0,
-                failure_config=ray.tune.FailureConfig(max_failures=0, fail_fast=False),
-            ),
-        )
-    return tuner.fit()
+    return ray.tune.Tuner(
+        trainable,
+        param_space=dict(search.space),
+        tune_config=ray.tune.TuneConfig(
+            search_alg=algorithm,
+            scheduler=scheduler,
+            num_samples=search.samples or 1,
+            max_concurrent_trials=job.share.concurrent,
+        ),
+        run_config=ray.tune.RunConfig(name=TUNE, storage_path=str(folder), callbacks=[log], verbose=0),
+    ).fit()

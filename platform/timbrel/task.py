@@ -1,8 +1,8 @@
 """What a task is: the contract between the platform and an experiment.
 
-A task says which classes there are, which of them a stem counts for, what the model and its loss are, and what its config
-holds. The platform does the rest: mixing, training, searching, logging, evaluating. A task is plain PyTorch and NumPy; it
-imports neither Ray nor MLflow, and so does nothing in this module.
+A task says which classes there are, which of them a stem counts for, what the model and its loss are, and what
+its config holds. The platform does the rest: mixing, training, searching, logging, evaluating. A task is plain
+PyTorch and NumPy; it imports neither Ray nor MLflow, and so does nothing in this module.
 """
 
 from abc import ABC, abstractmethod

@@ -1,9 +1,10 @@
 """torchaudio, importable with a CPU-only torch as well.
 
-The torchaudio wheels on the Python package index are linked against CUDA, so beside a CPU-only torch
-``import torchaudio`` fails with ``OSError: libc10_cuda.so``. All that we use of it is Python on torch operators, which
-does not need the compiled extension. So where, and only where, that import fails beside a torch without CUDA, the
-extension is replaced by the same stand-in that torchaudio uses when it was built without one. A CUDA machine is untouched.
+The torchaudio wheels on the Python package index are linked against CUDA, so beside a CPU-only torch ``import
+torchaudio`` fails with ``OSError: libc10_cuda.so``. All that we use of it is Python on torch operators, which
+does not need the compiled extension. So where, and only where, that import fails beside a torch without CUDA,
+the extension is replaced by the same stand-in that torchaudio uses when it was built without one. A CUDA
+machine is untouched.
 
 Import torchaudio from here::
 
@@ -40,6 +41,6 @@ except OSError:
     sys.modules["torchaudio._extension"] = _without_extension()
     import torchaudio
 
-import torchaudio.transforms
+import torchaudio.transforms  # noqa: E402  after the stand-in, on which it depends
 
 __all__ = ["torchaudio"]

@@ -1,7 +1,8 @@
 """MLflow: where a run's facts live.
 
-Runs are written through ``MlflowClient`` by the driver alone: workers on other nodes must not open a SQLite file, and a trial that
-Ray Tune stops early can't close its own run. A study is a parent run with one child run a trial.
+Runs are written through ``MlflowClient`` by the driver alone: workers on other nodes must not open a SQLite
+file, and a trial that Ray Tune stops early can't close its own run. A study is a parent run with one child run
+a trial.
 """
 
 import contextlib

@@ -77,7 +77,8 @@ class TrainedModel:
         return TrainedModel(task, config, facts["thresholds"], load_weights(folder / "weights.pt"))
 
     def probabilities(self, windows: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[np.ndarray]:
-        """Yield ``(class,)`` for every window ``(sample,)``, a batch at a time, so that long files need little memory."""
+        """Yield ``(class,)`` for every window ``(sample,)``, a batch at a time, so that long files need little
+        memory."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = self.model.to(device)
         remaining = iter(windows)

@@ -1,7 +1,7 @@
 """Multi-instrument recognition by transfer learning and musical / non-musical mixing (system 01).
 
-Which of 15 classes (8 families, 7 instruments) sound in 4 seconds of music? A short-chunk CNN, pre-trained on tags or not,
-learns from mixtures that are made as it trains.
+Which of 15 classes (8 families, 7 instruments) sound in 4 seconds of music? A short-chunk CNN, pre-trained on
+tags or not, learns from mixtures that are made as it trains.
 """
 
 from tasks.multi_instrument.task import MultiInstrument, MultiInstrumentConfig

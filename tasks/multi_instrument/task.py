@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class MultiInstrument(Task[MultiInstrumentConfig]):
     name = "multi_instrument"
     summary = "15 instrument families and instruments in 4 s; transfer learning and mixing (system 01)"
     config_type = MultiInstrumentConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "small": SMALL, "smoke": SMOKE}
+    presets = MappingProxyType({"paper": {}, "small": SMALL, "smoke": SMOKE})
 
     def classes(self, config: MultiInstrumentConfig) -> tuple[str, ...]:
         return CLASSES
@@ -78,8 +79,8 @@ class MultiInstrument(Task[MultiInstrumentConfig]):
             return None
         if not transfer.checkpoint:
             raise UserError(
-                f"transfer.mode={transfer.mode} starts from pre-trained weights: set transfer.checkpoint to the id of a "
-                "run of `timbrel train tagging`, or to a file of weights."
+                f"transfer.mode={transfer.mode} starts from pre-trained weights: set transfer.checkpoint to the id of "
+                "a run of `timbrel train tagging`, or to a file of weights."
             )
         return transfer.checkpoint
 

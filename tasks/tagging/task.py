@@ -1,8 +1,9 @@
 """The tags, model and optimiser of the pre-training phase."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 import pretty_midi
@@ -68,7 +69,7 @@ class Tagging(Task[TaggingConfig]):
     name = "tagging"
     summary = "pre-training: which of 128 General MIDI programs and drums sound in a clip (system 01, first phase)"
     config_type = TaggingConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "small": SMALL, "smoke": SMOKE}
+    presets = MappingProxyType({"paper": {}, "small": SMALL, "smoke": SMOKE})
 
     def classes(self, config: TaggingConfig) -> tuple[str, ...]:
         return TAGS

@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"timbrel: {cause}", file=sys.stderr)
             sys.exit(2)
         if isinstance(error, KeyboardInterrupt):
-            print("\ntimbrel: interrupted.", file=sys.stderr)
+            remedy = f"; {error}" if str(error) else ""
+            print(f"\ntimbrel: interrupted{remedy}.", file=sys.stderr)
             sys.exit(130)
         if isinstance(error, BrokenPipeError):  # `timbrel list runs | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

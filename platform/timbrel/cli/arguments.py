@@ -1,6 +1,8 @@
 """Arguments that several verbs share, and the reading of ``--option`` and ``--config``."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import tyro
@@ -42,8 +44,10 @@ def flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     return tuple(text for group in groups for text in group)
 
 
-def make_config(task: Any, preset: str, values: tuple[tuple[str, ...], ...]) -> Any:
-    """Return the task's config with a preset and the user's values applied.
+def make_config(
+    task: Any, preset: str, values: tuple[tuple[str, ...], ...], fixed: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
+    """Return the task's config: the user's values win over a study's ``fixed`` ones, and those over the preset's.
 
     Raises:
         UserError: an unknown preset, field, or a value out of range.
@@ -52,7 +56,8 @@ def make_config(task: Any, preset: str, values: tuple[tuple[str, ...], ...]) -> 
 
     if preset not in task.presets:
         raise unknown_name(f"preset of task {task.name}", preset, task.presets)
-    return configs.with_values(task.config_type(), {**task.presets[preset], **configs.assignments(flat(values))})
+    chosen = configs.assignments(flat(values))
+    return configs.with_values(task.config_type(), {**task.presets[preset], **fixed, **chosen})
 
 
 def make_options(source_name: str, values: tuple[tuple[str, ...], ...]) -> tuple[Any, Any]:

@@ -34,7 +34,8 @@ def train(
     """Train one model, logged to MLflow with its thresholds and test figures.
 
         timbrel train tagging --library library --preset small
-        timbrel train multi_instrument --library library --preset small --config transfer.mode=finetune transfer.checkpoint=RUN
+        timbrel train multi_instrument --library library --preset small \\
+            --config transfer.mode=finetune transfer.checkpoint=RUN
 
     The run can be interrupted (Ctrl-C) and taken up again by the same command with --resume.
 
@@ -46,7 +47,8 @@ def train(
     """
     from timbrel import config as configs
     from timbrel import registry
-    from timbrel.experiment import train_once
+    from timbrel.experiment import Workplace, train_once
+    from timbrel.library import Library
     from timbrel.tracking import Tracker
 
     chosen = registry.load("task", task)
@@ -57,7 +59,8 @@ def train(
         made = configs.with_values(logged, configs.assignments(flat(seeded)))
     else:
         made = make_config(chosen, preset, seeded)
-    train_once(chosen, made, library, tracker, storage, resume=resume, mixers=mixers)
+    place = Workplace(Library.open(library), tracker, storage.absolute(), mixers)
+    train_once(chosen, made, place, resume=resume)
 
 
 def tune(
@@ -86,24 +89,13 @@ def tune(
         samples: Trials of a study with a search algorithm; default: the study's own number.
         resume: Go on with the interrupted study of this very command; without one, start anew.
     """
-    from timbrel import config as configs
     from timbrel import registry
-    from timbrel.experiment import run_study
+    from timbrel.experiment import Workplace, run_study
+    from timbrel.library import Library
     from timbrel.tracking import Tracker
 
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
-    make_config(task, preset, config)  # what is wrong with the command is said before anything starts
-    run_study(
-        chosen,
-        task,
-        configs.assignments(flat(config)),
-        library,
-        Tracker(tracking_uri),
-        storage,
-        preset=preset,
-        seeds=seeds,
-        samples=samples,
-        resume=resume,
-        mixers=mixers,
-    )
+    made = make_config(task, preset, config, chosen.fixed)
+    place = Workplace(Library.open(library), Tracker(tracking_uri), storage.absolute(), mixers)
+    run_study(chosen, task, made, place, preset=preset, seeds=seeds, samples=samples, resume=resume)

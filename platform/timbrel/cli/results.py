@@ -46,8 +46,8 @@ def predict(
 
         timbrel predict song.wav other.flac --run RUN --out predictions
 
-    For each file NAME it writes NAME.csv (a row a second, a column a class), NAME.json (the same, with thresholds, decisions
-    and what is present in the file as a whole) and NAME.png.
+    For each file NAME it writes NAME.csv (a row a second, a column a class), NAME.json (the same, with
+    thresholds, decisions and what is present in the file as a whole) and NAME.png.
 
     Args:
         files: Recordings that libsndfile reads: wav, flac, ogg, mp3, aiff; any rate, any number of channels.

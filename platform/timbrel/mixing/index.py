@@ -27,7 +27,8 @@ class StemIndex:
     """The stems of one split, grouped by song and data set.
 
     Songs of data set ``d`` are ``dataset_songs[d]:dataset_songs[d + 1]``; stems of song ``s`` are
-    ``song_stems[s]:song_stems[s + 1]``; the times at which stem ``t`` sounds are ``active[active_rows[t]:active_rows[t + 1]]``.
+    ``song_stems[s]:song_stems[s + 1]``; the times at which stem ``t`` sounds are
+    ``active[active_rows[t]:active_rows[t + 1]]``.
     """
 
     root: str
@@ -96,8 +97,9 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     if not len(table):
         where = ", ".join(data.datasets or library.datasets)
         raise UserError(
-            f"no song of the split '{split}' of {where} in {library.root} has an instrument that task '{task.name}' knows: "
-            "prepare more songs, widen data.songs_from..songs_to, or see `instruments` in the data set's dataset.json."
+            f"no song of the split '{split}' of {where} in {library.root} has an instrument that task '{task.name}' "
+            "knows: prepare more songs, widen data.songs_from..songs_to, or see `instruments` in the data set's "
+            "dataset.json."
         )
     dataset_of, song_of = table["dataset"].to_numpy(), table["song"].to_numpy()
     new_dataset = np.concatenate([[True], dataset_of[1:] != dataset_of[:-1]])

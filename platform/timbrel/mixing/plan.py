@@ -64,7 +64,7 @@ def plan_mixture(index: StemIndex, recipe: Recipe, seed: int, stream: str, numbe
 def mixture_labels(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
     """Return the classes heard in a mixture: float32 ``(class,)``, 1 where a stem of the class sounds long enough."""
     heard = [source.stem for source in plan.sources if _sounding(source, index, recipe) >= recipe.active_seconds]
-    return index.labels[heard].any(axis=0).astype(np.float32)
+    return np.any(index.labels[heard], axis=0).astype(np.float32)
 
 
 def _musical(

@@ -1,8 +1,8 @@
 """The recipe of a mixture: every knob of the mix builder of system 01, as a config.
 
-Source: the transfer-learning and mixing paper's mix builder (steps 1-5 in its section on data). The paper gives the
-structure, p_musical and the kinds of effects, but no value for the rest. The defaults here are ours, and together they are
-what this project calls the recipe ``paper``.
+Source: the transfer-learning and mixing paper's mix builder (steps 1-5 in its section on data). The paper gives
+the structure, p_musical and the kinds of effects, but no value for the rest. The defaults here are ours, and
+together they are what this project calls the recipe ``paper``.
 """
 
 from dataclasses import dataclass, field

@@ -29,9 +29,9 @@ class LogMelConfig:
 class LogMel(nn.Module):
     """Waveform ``(batch, sample)`` to normalised log-mel spectrogram ``(batch, 1, band, frame)``.
 
-    HTK mel scale, no area normalisation, ``10 log10(max(power, 1e-10))`` without a dynamic-range limit, then batch
-    norm over the one channel, as in the CNN authors' code. At 32 kHz a 512-sample window resolves 62.5 Hz, so the lowest
-    of 128 bands cover no bin and stay at -100 dB; that is the paper's front end, and kept.
+    HTK mel scale, no area normalisation, ``10 log10(max(power, 1e-10))`` without a dynamic-range limit, then
+    batch norm over the one channel, as in the CNN authors' code. At 32 kHz a 512-sample window resolves 62.5
+    Hz, so the lowest of 128 bands cover no bin and stay at -100 dB; that is the paper's front end, and kept.
     """
 
     def __init__(self, config: LogMelConfig, sample_rate: int) -> None:

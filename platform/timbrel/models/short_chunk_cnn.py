@@ -1,9 +1,10 @@
 """The short-chunk CNN: seven blocks of 3 x 3 convolution, each halving time and frequency.
 
-Source: Won et al., "Evaluation of CNN-based automatic music tagging models" (SMC 2020), class ``ShortChunkCNN`` in their
-code; used by system 01 for instrument recognition.
+Source: Won et al., "Evaluation of CNN-based automatic music tagging models" (SMC 2020), class ``ShortChunkCNN``
+in their code; used by system 01 for instrument recognition.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -41,7 +42,7 @@ class ShortChunkCNN(nn.Module):
                     nn.ReLU(),
                     nn.MaxPool2d(2),
                 )
-                for before, after in zip(channels, channels[1:], strict=False)
+                for before, after in itertools.pairwise(channels)
             )
         )
         self.embedding_size = channels[-1]

@@ -15,7 +15,8 @@ from timbrel.settings import Experiment
 from timbrel.task import Task
 
 Examples = Mapping[str, np.ndarray]
-"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)`` and ``labels`` float32 ``(example, class)``."""
+"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)`` and ``labels`` float32 ``(example,
+class)``."""
 
 LOSS = "binary_cross_entropy"
 """The validation metric whose lowest value marks the best epoch."""
@@ -75,7 +76,8 @@ class Learner:
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise UserError(
-                f"the training loss is {mean} in epoch {self.epoch + 1}: lower the learning rates or use training.precision=float32."
+                f"the training loss is {mean} in epoch {self.epoch + 1}: "
+                "lower the learning rates or use training.precision=float32."
             )
         self.epoch += 1
         return mean

@@ -36,7 +36,8 @@ class EvaluationSets:
 
 
 def evaluation_key(task: Task, config: Experiment) -> str:
-    """Return what the evaluation sets of a config depend on: configs with equal keys are judged on the same examples."""
+    """Return what the evaluation sets of a config depend on: configs with equal keys are judged on the same
+    examples."""
     return configs.fingerprint(
         task.name, task.classes(config), config.data, evaluation_recipe(config), config.evaluation
     )

@@ -27,8 +27,9 @@ MODEL = "model"
 def train_worker(settings: dict[str, Any]) -> None:
     """Train one run, or the rest of it, in each Train worker.
 
-    ``settings``: ``task`` (name), ``config`` (JSON), ``threads``, and references ``valid``, ``test`` and ``pretrained`` in
-    Ray's object store. Only worker 0 evaluates, on whole sets, so metrics are never averages of averages.
+    ``settings``: ``task`` (name), ``config`` (JSON), ``threads``, and references ``valid``, ``test`` and
+    ``pretrained`` in Ray's object store. Only worker 0 evaluates, on whole sets, so metrics are never averages
+    of averages.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()

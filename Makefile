@@ -1,0 +1,56 @@
+# Everything runs in .venv, which each target makes if it must. `make help` lists the targets.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DEMO ?= demo
+# The size of the demo: songs in the library, and the preset of task and study. CI runs it with `PRESET=smoke SONGS=12`.
+SONGS ?= 36
+PRESET ?= small
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick test-system lint format bench clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Install Timbrel into .venv
+
+# tinysoundfont, which renders MIDI, asks for PyAudio and with it for PortAudio's headers, only to play sound aloud.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Timbrel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 setup"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed ## Compose a library, pre-train, run a first study (about 4 minutes after installation)
+	mkdir -p $(DEMO)
+	cd $(DEMO) && $(abspath $(BIN))/timbrel prepare house_band --library library --option songs=$(SONGS)
+	cd $(DEMO) && $(abspath $(BIN))/timbrel tune transfer_modes --library library --preset $(PRESET) \
+	  --tracking-uri sqlite:///$(abspath $(DEMO))/mlflow.db
+
+test: $(VENV)/.installed-dev ## Run the tests (under 10 minutes)
+	$(BIN)/python -m pytest -m 'not system'
+
+test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (under a minute)
+	$(BIN)/python -m pytest -m 'not system and not ray'
+
+test-system: $(VENV)/.installed-dev ## Run the slow tests of the whole system
+	$(BIN)/python -m pytest -m system
+
+lint: $(VENV)/.installed-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Put the code into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the demo and the environment
+	rm -rf $(DEMO) $(VENV)
