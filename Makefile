@@ -30,7 +30,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed ## Compose a library, pre-train, run a first study (about 4 minutes after installation)
 	mkdir -p $(DEMO)
-	cd $(DEMO) && $(abspath $(BIN))/timbrel prepare house_band --library library --option songs=$(SONGS)
+	cd $(DEMO) && $(abspath $(BIN))/timbrel prepare house_band --library library --option songs=$(SONGS) sample_rate=16000
 	cd $(DEMO) && $(abspath $(BIN))/timbrel tune transfer_modes --library library --preset $(PRESET) \
 	  --tracking-uri sqlite:///$(abspath $(DEMO))/mlflow.db
 
@@ -51,6 +51,11 @@ lint: $(VENV)/.installed-dev ## Check style and types
 format: $(VENV)/.installed-dev ## Put the code into the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## Measure the mixing pool against a PyTorch DataLoader
+	mkdir -p $(DEMO)
+	cd $(DEMO) && $(abspath $(BIN))/timbrel prepare house_band --library library --option songs=$(SONGS) sample_rate=16000
+	$(BIN)/python benchmarks/mixing.py --library $(DEMO)/library
 
 clean: ## Remove the demo and the environment
 	rm -rf $(DEMO) $(VENV)

@@ -56,7 +56,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Return ``config`` with the leaves at the given dotted paths replaced, everything checked again.
 
     Strings are read as the field's type (``"0.4"``, ``"true"``, ``"a,b"`` for a tuple), so this serves the command
-    line as well as a search space.
+    line as well as a search space; ``"none"`` is None where the field may be.
 
     Raises:
         UserError: an unknown path (naming the nearest), or a value of the wrong type or out of range.
@@ -70,7 +70,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         branch = tree
         for parent in parents:
             branch = branch[parent]
-        branch[leaf] = _split(value) if _is_tuple(types[path]) and isinstance(value, str) else value
+        branch[leaf] = _read(types[path], value) if isinstance(value, str) else value
     return from_tree(type(config), tree)
 
 
@@ -176,14 +176,15 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     return paths
 
 
-def _is_tuple(hint: Any) -> bool:
+def _read(hint: Any, text: str) -> Any:
+    """Return what a text from the command line means, as far as pydantic does not know: tuples, and none."""
     if typing.get_origin(hint) is typing.Annotated:
-        hint = typing.get_args(hint)[0]
-    return typing.get_origin(hint) is tuple
-
-
-def _split(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+        return _read(typing.get_args(hint)[0], text)
+    if typing.get_origin(hint) is tuple:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    if type(None) in typing.get_args(hint) and text.lower() == "none":
+        return None
+    return text
 
 
 def _sentence(error: ValidationError) -> str:

@@ -20,3 +20,24 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     if nearest:
         return UserError(f"unknown {kind} '{name}': did you mean '{nearest[0]}'?")
     return UserError(f"unknown {kind} '{name}': choose one of {', '.join(names) or '(none installed)'}.")
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """Return the UserError in a chain of causes, if there is one.
+
+    Ray wraps what an actor or a worker raises, in more than one way: as ``cause``, as an exception that derives
+    from both, and by worker.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        candidate = waiting.pop()
+        if candidate is None or id(candidate) in seen:
+            continue
+        seen.add(id(candidate))
+        wrapped = getattr(candidate, "cause", None)
+        if isinstance(candidate, UserError) and wrapped is None:
+            return candidate
+        waiting += [candidate.__cause__, candidate.__context__, wrapped]
+        waiting += list(getattr(candidate, "worker_failures", {}).values())
+    return None

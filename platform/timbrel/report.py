@@ -78,7 +78,8 @@ def report(tracker: Tracker, run_ids: Sequence[str]) -> str:
     tasks = sorted({run.data.tags.get("timbrel.task", "?") for run in runs})
     head = (
         f"Task {', '.join(tasks)}; data {', '.join(digests)}; timbrel {', '.join(versions)}. Test split, macro "
-        "averages over the classes with an example; mean ± standard deviation over seeds; thresholds chosen on validation."
+        "averages over the classes with an example; mean ± standard deviation over seeds; thresholds chosen on "
+        "validation."
     )
     if len(digests) > 1:
         head += "\n\n**The runs were judged on different data: their figures can't be compared.**"

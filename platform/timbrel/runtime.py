@@ -64,7 +64,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
 
     DataContext.get_current().enable_progress_bars = False
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong reaches the user as an exception
     try:
         yield
     finally:
@@ -111,7 +111,9 @@ def share_cluster(cpus: float, gpus: float, runs: int, workers: int, mixers: int
         worker_cpus, worker_gpus = each / (2 * workers), 0
     worker_cpus = _floor(worker_cpus)
     left = each - workers * worker_cpus
-    actors = mixers or max(1, round(left))
+    # A small network on a CPU waits for its mixtures, a large one makes the mixers wait: beside a CPU worker the pool
+    # may use all CPUs, and whoever waits leaves them to the other. A GPU worker's own CPU stays its own.
+    actors = mixers or max(1, round(left if worker_gpus else each))
     return Share(concurrent, worker_cpus, worker_gpus, Pool(actors, _floor(min(1.0, left / actors))))
 
 

@@ -109,9 +109,13 @@ class Tracker:
 
     @contextlib.contextmanager
     def artifacts(self, run_id: str, path: str) -> Iterator[Path]:
-        """Download a run's artifact folder, for as long as the context lasts."""
+        """Download a file or folder of a run's artifacts, for as long as the context lasts.
+
+        Raises:
+            UserError: no such run, or it has no such artifact.
+        """
         self.get(run_id)
-        if not self.client.list_artifacts(run_id, path):
+        if path not in {entry.path for entry in self.client.list_artifacts(run_id)}:
             raise UserError(f"run {run_id} has no '{path}' artifact: it did not finish, or it is a study's parent run.")
         with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
             yield Path(self.client.download_artifacts(run_id, path, folder))

@@ -18,7 +18,7 @@ from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.tracking import Run, Tracker
 from timbrel.trained import TrainedModel
-from timbrel.training.worker import MODEL
+from timbrel.training.worker import FAILURE, MODEL
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class TrialLog(ray.tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the trial's run, or the one it had before an interruption."""
+        self._draw()
         if trial.trial_id in self._runs:
             return
         identity = {**self.tags, "timbrel.trial": trial.trial_id}
@@ -95,6 +96,8 @@ class TrialLog(ray.tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Log an epoch, or the test figures at a trial's end."""
+        if FAILURE in result:  # the trial is about to end with an error
+            return
         run = self._runs[trial.trial_id]
         if result["earlier"]:
             logged = run.logged_steps("train/loss")

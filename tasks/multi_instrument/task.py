@@ -11,7 +11,7 @@ from torch import nn
 
 from timbrel.errors import UserError
 from timbrel.models.front_end import LogMel, LogMelConfig
-from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig
+from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig, check_input
 from timbrel.models.transfer import Classifier, Head, Transfer, load_backbone, transfer_groups
 from timbrel.settings import Experiment
 from timbrel.task import Task
@@ -25,6 +25,9 @@ class MultiInstrumentConfig(Experiment):
     front_end: LogMelConfig = field(default_factory=LogMelConfig)
     model: ShortChunkConfig = field(default_factory=ShortChunkConfig)
     transfer: Transfer = field(default_factory=Transfer)
+
+    def __post_init__(self) -> None:
+        check_input(self.front_end.bands, self.front_end.frames(self.mixing.samples))
 
 
 SMALL = {

@@ -12,7 +12,7 @@ from torch import nn
 
 from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
 from timbrel.models.front_end import LogMel, LogMelConfig
-from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig
+from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig, check_input
 from timbrel.models.transfer import Classifier, Head
 from timbrel.settings import Experiment, Training
 from timbrel.task import Task
@@ -41,6 +41,9 @@ class TaggingConfig(Experiment):
     """Learning rate of the whole network."""
     weight_decay: Annotated[float, Ge(0)] = 1e-4
     """Of the whole network."""
+
+    def __post_init__(self) -> None:
+        check_input(self.front_end.bands, self.front_end.frames(self.mixing.samples))
 
 
 SMALL = {

@@ -14,7 +14,7 @@ from timbrel.cli.data import prepare
 from timbrel.cli.experiments import train, tune
 from timbrel.cli.overview import list_
 from timbrel.cli.results import evaluate, predict, report
-from timbrel.errors import UserError, unknown_name
+from timbrel.errors import find_user_error, unknown_name
 
 VERBS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     except BaseException as error:
-        cause = _user_error(error)
+        cause = find_user_error(error)
         if cause is not None:
             print(f"timbrel: {cause}", file=sys.stderr)
             sys.exit(2)
@@ -62,19 +62,3 @@ def main(arguments: list[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         raise
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """Return the UserError in a chain of causes: Ray wraps what an actor or worker raises, in more than one way."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        candidate = waiting.pop()
-        if candidate is None or id(candidate) in seen:
-            continue
-        seen.add(id(candidate))
-        if isinstance(candidate, UserError):
-            return candidate
-        waiting += [candidate.__cause__, candidate.__context__, getattr(candidate, "cause", None)]
-        waiting += list(getattr(candidate, "worker_failures", {}).values())
-    return None

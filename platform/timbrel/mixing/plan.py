@@ -108,7 +108,7 @@ def _effects(recipe: Recipe, generator: np.random.Generator, musical: bool) -> t
         effect: Effect = getattr(recipe.effects, names[i])
         if applied[i] < effect.p and not (musical and names[i] in ("pitch_shift", "time_stretch")):
             strength = effect.low + (effect.high - effect.low) * float(strengths[i])
-            plans.append(EffectPlan(names[i], _parameters(names[i], strength, shapes[i])))
+            plans.append(EffectPlan(names[i], _parameters(names[i], strength, shapes[i], recipe.sample_rate)))
     return tuple(plans)
 
 
@@ -118,16 +118,19 @@ _FILTER_RANGES: dict[str, dict[str, Any]] = {
     "peaking": {"center_hz": (50.0, 7500.0), "q": (0.5, 5.0)},
 }
 """audiomentations' own default ranges."""
+HIGHEST_CENTRE = 0.45
+"""Of the sample rate: above half of it a filter is unstable, and audiomentations' peaking filter does not check."""
 
 
-def _parameters(name: str, strength: float, shape: np.ndarray) -> dict[str, float]:
+def _parameters(name: str, strength: float, shape: np.ndarray, sample_rate: int) -> dict[str, float]:
     if name == "gain":
         return {"amplitude_ratio": 10 ** (strength / 20)}
     if name == "pitch_shift":
         return {"num_semitones": strength}
     if name == "time_stretch":
         return {"rate": strength}
-    low_mel, high_mel = (2595 * np.log10(1 + hz / 700) for hz in _FILTER_RANGES[name]["center_hz"])
+    centres = (min(hz, HIGHEST_CENTRE * sample_rate) for hz in _FILTER_RANGES[name]["center_hz"])
+    low_mel, high_mel = (2595 * np.log10(1 + hz / 700) for hz in centres)
     low_q, high_q = _FILTER_RANGES[name]["q"]
     mel = low_mel + (high_mel - low_mel) * float(shape[0])
     return {

@@ -25,6 +25,10 @@ class LogMelConfig:
     """Upper edge of the highest band in Hz; 0: half the sample rate. The paper does not say for its 32 kHz; the
     CNN's authors use 8 kHz at 16 kHz, which is half the rate."""
 
+    def frames(self, samples: int) -> int:
+        """Return how many frames so many samples give."""
+        return samples // self.hop + 1
+
 
 class LogMel(nn.Module):
     """Waveform ``(batch, sample)`` to normalised log-mel spectrogram ``(batch, 1, band, frame)``.

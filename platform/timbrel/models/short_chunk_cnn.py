@@ -22,13 +22,24 @@ class ShortChunkConfig:
 
 
 WIDENING = (1, 1, 2, 2, 2, 2, 4)
+LEAST = 2 ** len(WIDENING)
+"""Bands, and frames, that an input needs: each block halves both."""
+
+
+def check_input(bands: int, frames: int) -> None:
+    """Raise ValueError, for a config to refuse, unless the network can take so small a spectrogram."""
+    if min(bands, frames) < LEAST:
+        raise ValueError(
+            f"the short-chunk CNN needs {LEAST} mel bands and {LEAST} frames, not {bands} and {frames}: raise "
+            "mixing.seconds or mixing.sample_rate, lower front_end.hop, or raise front_end.bands"
+        )
 
 
 class ShortChunkCNN(nn.Module):
     """Log-mel spectrogram ``(batch, 1, band, frame)`` to embedding ``(batch, channel)``.
 
-    Needs at least 128 bands and 128 frames. What is left of the time axis after seven halvings (3 frames of 501) is
-    max-pooled, and so is frequency if more than one band is left.
+    Needs at least 128 bands and 128 frames (``check_input``). What is left of the time axis after seven
+    halvings (3 frames of 501) is max-pooled, and so is frequency if more than one band is left.
     """
 
     def __init__(self, config: ShortChunkConfig) -> None:

@@ -13,6 +13,7 @@ import ray.train.torch
 from ray.data import ExecutionOptions, ExecutionResources
 
 from timbrel import config as configs
+from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.index import build_index
 from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
@@ -20,7 +21,7 @@ from timbrel.mixing.recipe import NO_EFFECTS, Recipe
 from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
-from timbrel.training.worker import train_worker
+from timbrel.training.worker import FAILURE, SENTENCE, train_worker
 
 AHEAD_BATCHES = 8
 """Batches that the pool may be ahead of a run's workers: enough to ride out an evaluation, little enough that a slow
@@ -87,7 +88,11 @@ def train_run(
     name: str,
     callbacks: list[Any],
 ) -> ray.train.Result:
-    """Train one run with a TorchTrainer; a second call with the same ``folder`` and ``name`` goes on where it was."""
+    """Train one run with a TorchTrainer; a second call with the same ``folder`` and ``name`` goes on where it was.
+
+    Raises:
+        UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
+    """
     stream = Stream(ray.put(build_index(library, "train", task, config)), config.mixing, config.seed, "train")
     training = config.training
     total = training.epochs * training.examples_per_epoch
@@ -128,7 +133,11 @@ def train_run(
             callbacks=callbacks,
         ),
     )
-    return trainer.fit()
+    result = trainer.fit()
+    last = result.metrics or {}
+    if FAILURE in last:
+        raise UserError(last[SENTENCE]) if last[SENTENCE] else RuntimeError(f"a worker failed:\n{last[FAILURE]}")
+    return result
 
 
 def _epochs_done(run_folder: Path) -> int:

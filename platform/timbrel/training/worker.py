@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch.distributed
 
 from timbrel import config as configs
 from timbrel import registry
+from timbrel.errors import find_user_error
 from timbrel.mixing.pool import read_batches
 from timbrel.trained import TrainedModel
 from timbrel.training.loop import LOSS, Examples, Learner
@@ -24,8 +26,28 @@ MODEL = "model"
 """In the last checkpoint: the trained model, as `timbrel.trained` lays it out."""
 
 
+FAILURE, SENTENCE = "failure", "sentence"
+"""What a worker reports when its work, not its process, failed: a traceback, and the sentence for the user, if any."""
+
+
 def train_worker(settings: dict[str, Any]) -> None:
-    """Train one run, or the rest of it, in each Train worker.
+    """Train in each Train worker; an exception that would only repeat itself is reported rather than raised.
+
+    Ray Train starts failed workers again, which is right for a process that died and wrong for a config that
+    can't work. Among several workers the others would wait for the one that has returned, so there exceptions
+    are raised.
+    """
+    try:
+        _train(settings)
+    except Exception as error:
+        if ray.train.get_context().get_world_size() > 1:
+            raise
+        known = find_user_error(error)
+        ray.train.report({FAILURE: traceback.format_exc(), SENTENCE: str(known) if known else ""})
+
+
+def _train(settings: dict[str, Any]) -> None:
+    """Train one run, or the rest of it.
 
     ``settings``: ``task`` (name), ``config`` (JSON), ``threads``, and references ``valid``, ``test`` and
     ``pretrained`` in Ray's object store. Only worker 0 evaluates, on whole sets, so metrics are never averages

@@ -1,0 +1,117 @@
+"""The index of a split: which stems, grouped how, and in which order."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from timbrel import registry
+from timbrel.config import with_values
+from timbrel.errors import UserError
+from timbrel.library import Library
+from timbrel.mixing.index import build_index
+from timbrel.taxonomy import CLASSES
+
+
+@pytest.fixture(scope="module")
+def build(tone_library, instrument_task):
+    def run(split="train", task=instrument_task, **values):
+        config = with_values(task.config_type(), {path.replace("__", "."): value for path, value in values.items()})
+        return build_index(Library.open(tone_library), split, task, config)
+
+    return run
+
+
+def test_the_arrays_agree_with_the_catalogue(build, tone_library):
+    index = build()
+    rows = [row for row in Library.open(tone_library).catalogue().to_pylist() if row["split"] == "train"]
+    assert index.paths.to_pylist() == [row["path"] for row in rows]
+    assert index.names.to_pylist() == [row["instrument"] for row in rows]
+    np.testing.assert_array_equal(index.frames, [row["frames"] for row in rows])
+    assert index.datasets == ("clicks", "tones")
+    for dataset, name in enumerate(index.datasets):
+        for song in range(index.dataset_songs[dataset], index.dataset_songs[dataset + 1]):
+            stems = rows[index.song_stems[song] : index.song_stems[song + 1]]
+            assert {(row["dataset"], row["song"]) for row in stems} == {(name, index.songs[song].as_py())}
+    assert index.dataset_songs[-1] == len(index.songs)
+    assert index.song_stems[-1] == len(rows) == len(index.labels)
+    assert index.active_rows[-1] == len(index.active)
+    assert index.seconds_of(0) == 4.0
+    assert index.active.dtype == np.float32
+
+
+def test_activity_of_known_stems(build):
+    index = build()
+    for stem, name in enumerate(index.names.to_pylist()):
+        spans = index.active[index.active_rows[stem] : index.active_rows[stem + 1]]
+        if name == "electric bass":
+            assert len(spans) == 0
+        if name == "violin":
+            np.testing.assert_allclose(spans, [(1.0, 2.5)], atol=0.3)
+        if name == "piano":
+            assert spans[-1, 1] - spans[0, 0] > 3.5
+
+
+def test_songs_of_a_class(build):
+    counts = dict(zip(CLASSES, build().class_songs().tolist(), strict=True))
+    assert counts["piano"] == counts["violin"] == counts["drums"] == 5
+    assert counts["percussion"] == 6
+    assert counts["singer"] == 0
+    assert counts["brass"] == 1
+
+
+def test_one_data_set(build):
+    index = build(data__datasets=("clicks",))
+    assert (index.datasets, index.songs.to_pylist()) == (("clicks",), ["train song"])
+    assert build("valid", data__datasets=("clicks",)).songs.to_pylist() == ["valid song"]
+    with pytest.raises(UserError, match="'click': did you mean 'clicks'"):
+        build(data__datasets=("click",))
+
+
+def test_a_data_set_that_is_named_twice_counts_once(build):
+    # Shows a defect: its rows come twice, so a mixture of its only song can hold a stem twice.
+    twice, once = build(data__datasets=("clicks", "clicks")), build(data__datasets=("clicks",))
+    assert twice.paths.equals(once.paths)
+
+
+@pytest.mark.parametrize("cuts", [(0, 0.4, 1), (0, 0.25, 0.5, 0.75, 1), (0, 0.7, 1)])
+def test_shares_of_the_songs_are_disjoint_and_complete(build, cuts):
+    def songs(start, stop):
+        return build(data__datasets=("tones",), data__songs_from=start, data__songs_to=stop).songs.to_pylist()
+
+    shares = [songs(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    together = sum(shares, [])
+    assert len(set(together)) == len(together)
+    assert sorted(together) == songs(0, 1)
+
+
+def test_a_split_without_songs_is_refused(build):
+    with pytest.raises(UserError, match="no song of the split 'valid' of clicks .* prepare more songs"):
+        build("valid", data__datasets=("clicks",), data__songs_to=0.1)
+
+
+def test_stems_without_a_class_are_left_out(tmp_path, write_stems, prepare_stems, instrument_task):
+    tone = 0.3 * np.sin(np.arange(16_000) / 10)
+    folder = write_stems(tmp_path / "in", {"song": {"piano": tone, "fx": tone, "Drawbar Organ": tone}})
+    prepare_stems(folder, tmp_path / "library", unknown="keep")
+    config = instrument_task.config_type()
+    index = build_index(Library.open(tmp_path / "library"), "train", instrument_task, config)
+    assert index.names.to_pylist() == ["Drawbar Organ", "piano"]
+
+
+def test_tags_come_from_programs(band_library, tone_library):
+    task = registry.load("task", "tagging")
+    index = build_index(Library.open(band_library), "train", task, task.config_type())
+    assert index.labels.shape[1] == len(task.classes(task.config_type())) == 129
+    assert (index.labels.sum(axis=1) == 1).all()
+    with pytest.raises(UserError, match="has an instrument that task 'tagging' knows"):
+        build_index(Library.open(tone_library), "train", task, task.config_type())
+
+
+def test_an_index_depends_on_the_confidence_asked_for(build):
+    strict = build(mixing__active_confidence=0.99)
+    loose = build(mixing__active_confidence=0.1)
+    assert np.diff(loose.active).sum() > np.diff(strict.active).sum() > 0
+    everything = build(mixing__active_confidence=0.0)
+    assert len(everything.active) == len(everything.paths)
+    assert dataclasses.asdict(strict).keys() == dataclasses.asdict(loose).keys()

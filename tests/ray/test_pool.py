@@ -1,0 +1,55 @@
+"""The stream of mixtures over a real pool of actors: the same bytes, however it is made."""
+
+import numpy as np
+import pytest
+import ray
+
+from timbrel.mixing.pool import Pool, Stream, mix, read_batches, stream_batches
+
+pytestmark = pytest.mark.ray
+EXAMPLES = 24
+
+
+@pytest.fixture(scope="module")
+def stream(ray_cluster, composed_index, short_recipe):
+    return Stream(ray.put(composed_index), short_recipe, seed=3, name="train")
+
+
+@pytest.fixture(scope="module")
+def expected(stream, composed_index):
+    """The examples as this process makes them, one after the other."""
+    return mix(Stream(composed_index, stream.recipe, stream.seed, stream.name), composed_index, range(EXAMPLES))
+
+
+def read(stream, start, stop, batch_size, actors):
+    batches = list(read_batches(stream_batches(stream, start, stop, batch_size, Pool(actors, 0.4))))
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+@pytest.mark.parametrize(
+    ("actors", "batch_size", "start"),
+    [(1, 8, 0), (2, 8, 0), (2, 5, 0), (1, 24, 0), (2, 4, 7)],
+    ids=["one actor", "two actors", "uneven batches", "one batch", "resumed at 7"],
+)
+def test_example_i_is_the_same_bytes(stream, expected, actors, batch_size, start):
+    rows = read(stream, start, EXAMPLES, batch_size, actors)
+    np.testing.assert_array_equal(rows["number"], np.arange(start, EXAMPLES))
+    assert rows["audio"].tobytes() == expected["audio"][start:].tobytes()
+    np.testing.assert_array_equal(rows["labels"], expected["labels"][start:])
+
+
+def test_another_seed_or_stream_is_another_sequence(stream, expected, composed_index):
+    for changed in (
+        Stream(composed_index, stream.recipe, stream.seed + 1, stream.name),
+        Stream(composed_index, stream.recipe, stream.seed, "valid"),
+    ):
+        rows = mix(changed, composed_index, range(4))
+        assert not np.array_equal(rows["audio"], expected["audio"][:4])
+
+
+def test_a_slow_consumer_does_not_make_the_pool_run_ahead_without_bound(stream):
+    """One long stream is read lazily: a consumer that stops early has not caused all of it to be mixed."""
+    batches = read_batches(stream_batches(stream, 0, 1_000_000, 8, Pool(1, 0.4)))
+    first = next(batches)
+    np.testing.assert_array_equal(first["number"], np.arange(8))
+    batches.close()

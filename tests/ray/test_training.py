@@ -1,0 +1,139 @@
+"""A run through Ray Tune, Ray Train and Ray Data, as `timbrel train` makes it, and what it leaves in MLflow."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from timbrel import registry
+from timbrel.config import with_values
+from timbrel.errors import find_user_error
+from timbrel.evaluation import evaluate_run
+from timbrel.experiment import Workplace, run_study, train_once
+from timbrel.library import Library
+from timbrel.predict import predict_files
+from timbrel.report import report
+from timbrel.study import Study
+from timbrel.tracking import Tracker
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+TINY = {
+    "mixing.sample_rate": 16_000,
+    "mixing.seconds": 2.1,
+    "model.width": 2,
+    "training.epochs": 2,
+    "training.batches_per_epoch": 2,
+    "training.batch_size": 4,
+    "evaluation.valid_examples": 12,
+    "evaluation.test_examples": 12,
+}
+
+
+@pytest.fixture(scope="module")
+def place(ray_cluster, composed_library, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    tracker = Tracker(f"sqlite:///{folder / 'mlflow.db'}")
+    return Workplace(Library.open(composed_library), tracker, folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def task():
+    return registry.load("task", "multi_instrument")
+
+
+@pytest.fixture(scope="module")
+def trained(place, task):
+    return train_once(task, with_values(task.config_type(), TINY), place)
+
+
+def test_a_run_logs_config_metrics_model_and_identity(place, task, trained):
+    run = place.tracker.get(trained)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["mixing.p_musical"] == "0.4"
+    assert run.data.tags["timbrel.task"] == "multi_instrument"
+    assert run.data.tags["timbrel.data_digest"] == place.library.digest()
+    assert "timbrel.version" in run.data.tags
+    losses = place.tracker.client.get_metric_history(trained, "train/loss")
+    assert [point.step for point in losses] == [1, 2]
+    assert any(name.startswith("valid/f1/") for name in run.data.metrics)
+    assert any(name.startswith("test/roc_auc/") for name in run.data.metrics)
+    assert {f"threshold/{name}" for name in task.classes(None)} <= set(run.data.metrics)
+    with place.tracker.artifacts(trained, "model") as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["config.json", "thresholds.json", "weights.pt"]
+    with place.tracker.artifacts(trained, "per_class.csv") as table:
+        assert len(table.read_text().splitlines()) == 1 + len(task.classes(None))
+
+
+def test_nothing_is_left_beside_mlflow(place, trained):
+    assert not any(place.storage.iterdir())
+
+
+def test_the_same_config_seed_and_data_give_the_same_figures(place, task, trained):
+    again = train_once(task, with_values(task.config_type(), TINY), place)
+    first, second = (place.tracker.get(run_id).data.metrics for run_id in (trained, again))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert value == second[name], name
+
+
+def test_evaluate_repeats_the_test_figures(place, trained, capsys):
+    evaluation = evaluate_run(trained, place.library.root, {}, place.tracker)
+    expected, got = (place.tracker.get(run_id).data.metrics for run_id in (trained, evaluation))
+    assert got["test/roc_auc_macro"] == pytest.approx(expected["test/roc_auc_macro"], abs=1e-6)
+    assert "mean over classes" in capsys.readouterr().out
+
+
+def test_predict_writes_table_answer_and_picture(place, trained, tmp_path):
+    rate = 22_050
+    stereo = np.random.default_rng(0).normal(scale=0.1, size=(int(6.5 * rate), 2))
+    soundfile.write(tmp_path / "noise.flac", stereo, rate)
+    predict_files([tmp_path / "noise.flac"], trained, tmp_path / "out", place.tracker)
+    answer = json.loads((tmp_path / "out" / "noise.json").read_text())
+    assert len(answer["seconds"]) == 7
+    assert all(0 <= value <= 1 for second in answer["seconds"] for value in second["probabilities"])
+    assert len((tmp_path / "out" / "noise.csv").read_text().splitlines()) == 8
+    assert (tmp_path / "out" / "noise.png").stat().st_size > 10_000
+
+
+def test_a_study_is_a_parent_run_with_a_child_a_trial(place, task, trained):
+    from ray import tune
+
+    study = Study(
+        name="modes",
+        summary="",
+        why="",
+        task="multi_instrument",
+        space={"transfer.mode": tune.grid_search(["scratch", "frozen"])},
+        fixed={},
+    )
+    config = with_values(task.config_type(), {**TINY, "transfer.checkpoint": trained})
+    parent = run_study(study, task, config, place, preset="smoke")
+    children = place.tracker.find({"mlflow.parentRunId": parent})
+    assert sorted(run.data.params["transfer.mode"] for run in children) == ["frozen", "scratch"]
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert place.tracker.get(parent).info.status == "FINISHED"
+    text = report(place.tracker, [parent])
+    assert "| frozen" in text
+    assert "| scratch" in text
+
+
+def test_garbage_in_the_library_ends_the_run_as_failed_with_one_sentence(place, task, tmp_path):
+    root = tmp_path / "library"
+    shutil.copytree(place.library.root, root)
+    library = Library.open(root)
+    for row in library.catalogue(columns=["path", "split"]).to_pylist():
+        if row["split"] == "train":
+            (root / row["path"]).write_bytes(b"not audio at all")
+    with pytest.raises(Exception) as raised:  # noqa: PT011  Ray raises classes that it makes at run time
+        train_once(task, with_values(task.config_type(), TINY), dataclasses.replace(place, library=library))
+    sentence = str(find_user_error(raised.value))
+    assert str(root) in sentence
+    assert "prepare its data set anew" in sentence
+    newest = place.tracker.find({"timbrel.task": "multi_instrument"}, limit=1)[0]
+    assert newest.info.status == "FAILED"
+    with place.tracker.artifacts(newest.info.run_id, "error.txt") as error:
+        assert sentence in error.read_text()

@@ -1,0 +1,144 @@
+"""Activation confidence: MedleyDB's recipe, and the intervals that are read from it."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from timbrel import activity
+
+RATE_HZ = 44_100
+
+
+def medleydb(stems):
+    """The recipe written out step by step, for stems at 44.1 kHz: ``(stem, frame)``."""
+    window = np.hanning(4098)[1:-1]
+    envelopes = []
+    for samples in stems:
+        padded = [0.0] * 2048 + list(samples) + [0.0] * 4096
+        envelope = []
+        for start in range(0, 2048 * (len(samples) // 2048) + 1, 2048):
+            frame = np.array(padded[start : start + 4096])
+            envelope.append(np.mean(window * np.sqrt(np.where(frame > 0, frame, 0))))
+        envelopes.append(envelope)
+    envelopes = np.array(envelopes)
+    total = envelopes.sum(axis=0)
+    share = len(stems) * envelopes / total.max()
+    share[:, total < 0.01] = 0
+    low_pass = scipy.signal.butter(2, 0.075)
+    share = np.array([scipy.signal.filtfilt(*low_pass, row) for row in share])
+    return 1 - 1 / (1 + np.exp(20 * (share - 0.15)))
+
+
+def confidence(stems, rate_hz=RATE_HZ):
+    return activity.confidence(np.stack([activity.envelope(stem, rate_hz) for stem in stems]))
+
+
+def tone(seconds, spans, rate_hz=RATE_HZ, frequency_hz=440.0, level=0.5):
+    """A sine that sounds within ``spans``."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    on = sum(((time_s >= start) & (time_s < stop) for start, stop in spans), np.zeros(len(time_s), dtype=bool))
+    return level * np.sin(2 * np.pi * frequency_hz * time_s) * on
+
+
+def intervals_of(stems, which, rate_hz):
+    rows = confidence(stems, rate_hz)
+    return activity.intervals(rows[which], activity.hop_samples(rate_hz) / rate_hz, 0.5)
+
+
+def test_confidence_of_silence():
+    assert pytest.approx(0.0474, abs=5e-5) == activity.SILENCE == pytest.approx(1 - 1 / (1 + math.exp(-3)))
+    silence = np.zeros(3 * RATE_HZ)
+    assert set(confidence([silence, silence]).ravel()) == {np.float32(activity.SILENCE)}
+    beside = confidence([silence, tone(3, [(0, 3)])])
+    np.testing.assert_allclose(beside[0], activity.SILENCE, atol=1e-7)
+
+
+def test_agrees_with_the_recipe_written_out():
+    generator = np.random.default_rng(3)
+    noise = generator.normal(scale=0.2, size=5 * RATE_HZ) * np.repeat(generator.random(10), RATE_HZ // 2)
+    stems = [tone(5, [(0.5, 2), (3, 3.2)]), noise, tone(5, [(0, 5)], frequency_hz=97, level=0.02), 0 * noise]
+    np.testing.assert_allclose(confidence(stems), medleydb(stems), atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [2048 * 20, 2048 * 20 + 1, 2048 * 20 - 1, 2048 * 15 + 777])
+def test_agrees_with_the_recipe_at_any_length(samples):
+    stems = np.random.default_rng(samples).normal(scale=0.2, size=(2, samples))
+    np.testing.assert_allclose(confidence(stems), medleydb(stems), atol=1e-6)
+
+
+def test_loudness_is_judged_within_the_song():
+    """A stem's level against the others counts, the level of the whole does not, down to the floor of 0.01."""
+    loud, quiet = tone(4, [(0, 4)], level=0.5), tone(4, [(0, 4)], level=0.0005, frequency_hz=300)
+    rows = confidence([loud, quiet])
+    assert rows[0].min() > 0.99
+    assert rows[1].max() < 0.5
+    np.testing.assert_allclose(confidence([0.5 * loud, 0.5 * quiet]), rows, atol=1e-6)
+    assert confidence([1e-5 * loud]).max() == pytest.approx(activity.SILENCE)
+
+
+def test_a_tone_that_comes_and_goes():
+    """The recipe's low-pass moves both ends of a note outward, by up to five hops (0.23 s), and never inward."""
+    hop_s = 2048 / RATE_HZ
+    spans = [(1.0, 3.0), (5.0, 8.0)]
+    got = intervals_of([tone(10, spans), tone(10, [(0, 10)], frequency_hz=97)], 0, RATE_HZ)
+    assert got.dtype == np.float32
+    assert len(got) == len(spans)
+    for (start, stop), (start_s, stop_s) in zip(spans, got, strict=True):
+        assert start - 5.5 * hop_s <= start_s <= start + hop_s
+        assert stop - hop_s <= stop_s <= stop + 5.5 * hop_s
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 22_050, 32_000, 48_000, 96_000])
+def test_other_rates_give_the_same_intervals(rate_hz):
+    hop_s = 2048 / RATE_HZ
+
+    def intervals_at(rate):
+        return intervals_of([tone(8, [(1, 3), (5, 6.5)], rate), tone(8, [(0, 7)], rate, 97)], 0, rate)
+
+    np.testing.assert_allclose(intervals_at(rate_hz), intervals_at(RATE_HZ), atol=hop_s)
+    assert activity.hop_samples(rate_hz) / rate_hz == pytest.approx(hop_s, rel=2e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 2047, 2048, 2049, 4096, 8 * 2048, 9 * 2048, 10 * 2048])
+def test_songs_shorter_than_the_filter(samples):
+    rows = confidence([np.full(samples, 0.5), np.zeros(samples)])
+    assert rows.shape == (2, samples // 2048 + 1)
+    assert np.isfinite(rows).all()
+    if samples > 2:  # what is shorter lies below the recipe's floor
+        assert rows[0].max() > 0.9
+    np.testing.assert_allclose(rows[1], activity.SILENCE, atol=1e-6)
+
+
+def test_stereo_out_of_phase_and_negative_half_waves():
+    """Half-wave rectification looks at one half: a signal and its negative differ by less than their average."""
+    wave = tone(3, [(0, 3)])
+    np.testing.assert_allclose(confidence([wave]), confidence([-wave]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0, 0, 0], []),
+        ([1, 1, 1], [(0, 2.5)]),
+        ([0, 1, 0], [(0.5, 1.5)]),
+        ([1, 0, 1], [(0, 0.5), (1.5, 2.5)]),
+        ([0.5, 0.49], [(0, 0.5)]),
+        ([], []),
+    ],
+)
+def test_intervals(row, expected):
+    got = activity.intervals(np.array(row), 1.0, 0.5)
+    assert got.shape == (len(expected), 2)
+    np.testing.assert_array_equal(got, np.array(expected, dtype=np.float32).reshape(-1, 2))
+
+
+@given(st.lists(st.booleans(), max_size=50), st.sampled_from([0.046, 0.5, 1.0]))
+def test_intervals_say_what_the_frames_say(active, hop_s):
+    got = activity.intervals(np.array(active, dtype=float), hop_s, 0.5)
+    assert (np.diff(got.ravel()) > 0).all()
+    inside = [any(start <= frame * hop_s <= stop for start, stop in got) for frame in range(len(active))]
+    assert inside == active

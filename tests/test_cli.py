@@ -1,0 +1,170 @@
+"""The command line: help, and errors of the user's as one sentence without a traceback."""
+
+import re
+
+import pytest
+
+from timbrel.cli import VERBS, main
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run a command line in an empty folder; return its exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run_(*arguments):
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run_
+
+
+def assert_sentence(result, *parts):
+    status, _, errors = result
+    assert status == 2
+    assert "Traceback" not in errors
+    assert errors.startswith("timbrel: ")
+    assert errors.strip().count("\n") == 0
+    for part in parts:
+        assert part in errors
+
+
+# Help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_has_an_example(run, verb):
+    status, out, _ = run(verb, "--help")
+    assert status == 0
+    assert f"timbrel {verb} " in re.sub(r"usage:.*", "", out)
+    assert "(required)" in out or verb in ("list", "report", "predict")
+
+
+def test_help_names_every_verb_and_a_first_study(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    assert all(verb in out for verb in VERBS)
+    assert "timbrel prepare house_band --library library" in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_explained(run, verb):
+    """tyro shows an option without help as its name and default alone."""
+    _, out, _ = run(verb, "--help")
+    options = re.findall(r"^.*?(--[a-z-]+) .*$", out, re.MULTILINE)
+    assert options
+    lines = out.splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"^[│ ]*--[a-z-]+ ", line):
+            text = " ".join(lines[number : number + 2])
+            words = re.sub(r"\([^)]*\)|--[a-z-]+|[A-Z=|{}\[\],.│]+", " ", text).split()
+            assert len(words) >= 2, line
+
+
+# Errors of the user's
+
+
+def test_an_unknown_verb(run):
+    assert_sentence(run("trian"), "unknown verb 'trian': did you mean 'train'?")
+    assert_sentence(run("$"), "choose one of evaluate, list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("train multi_instruments --library l", ["unknown task", "did you mean 'multi_instrument'"]),
+        ("tune transfer_mode --library l", ["unknown study", "did you mean 'transfer_modes'"]),
+        ("prepare houseband --library l", ["unknown source", "did you mean 'house_band'"]),
+        ("train tagging --library l --preset smal", ["unknown preset of task tagging", "did you mean 'small'"]),
+        ("tune transfer_modes --library l --preset smal", ["did you mean 'small'"]),
+        (
+            "train tagging --library l --config mixing.p_musicl=1",
+            ["unknown config field 'mixing.p_musicl'", "did you mean 'mixing.p_musical'"],
+        ),
+        ("train tagging --library l --config mixing.p_musical=7", ["mixing.p_musical=7", "less than or equal to 1"]),
+        ("train tagging --library l --config training.epochs=x", ["training.epochs=x", "integer"]),
+        ("train tagging --library l --config lr", ["--config takes field=value, not 'lr'"]),
+        ("train tagging --library l --config lr=1 lr=2", ["sets 'lr' twice"]),
+        ("train tagging --library l --seed 1 --config seed=2", ["sets 'seed' twice"]),
+        ("prepare house_band --library l --option song=3", ["'song'", "did you mean 'songs'"]),
+        ("prepare house_band --library l --option songs=0", ["songs=0", "greater than or equal to 1"]),
+        ("train tagging --library nowhere", ["nowhere is no prepared library", "timbrel prepare"]),
+        ("tune transfer_modes --library nowhere", ["nowhere is no prepared library"]),
+        ("evaluate RUN --library nowhere --config model.width=3", ["'model.width' belongs to the trained model"]),
+        ("evaluate RUN --library nowhere", ["nowhere is no prepared library"]),
+        ("predict --run RUN", ["which recordings?"]),
+        ("report", ["which runs?", "timbrel list runs"]),
+        ("list tasks taging", ["unknown task 'taging': did you mean 'tagging'"]),
+        ("list studies learning", ["did you mean 'learning_rates'"]),
+        ("list sources stem", ["did you mean 'stems'"]),
+    ],
+)
+def test_errors_are_one_sentence(run, tmp_path, arguments, parts):
+    assert_sentence(run(*arguments.split()), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["train tagging", "tune transfer_modes", "prepare house_band", "list plugins", "train tagging --library l --epoch 3"],
+)
+def test_what_the_parser_refuses(run, arguments):
+    status, out, errors = run(*arguments.split())
+    assert status == 2
+    assert "Traceback" not in out + errors
+    assert errors
+
+
+def test_a_run_that_is_not_there(run, tmp_path):
+    uri = "http://127.0.0.1:9"
+    assert_sentence(run("report", "abc", "--tracking-uri", uri), f"no MLflow server answers at {uri}")
+    assert_sentence(run("list", "runs", "--tracking-uri", uri), f"no MLflow server answers at {uri}")
+    assert_sentence(run("predict", "a.wav", "--run", tmp_path), "holds no trained model: weights.pt is missing")
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("tasks", ["multi_instrument", "tagging"]),
+        ("studies", ["learning_rates", "transfer_modes"]),
+        ("sources", ["house_band", "midi", "stems"]),
+    ],
+)
+def test_lists(run, what, names):
+    status, out, errors = run("list", what)
+    assert (status, errors) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == names
+
+
+def test_a_task_in_detail(run):
+    status, out, _ = run("list", "tasks", "multi_instrument")
+    assert status == 0
+    for part in ("mixing.p_musical = 0.4", "transfer.mode = scratch", "preset small: mixing.sample_rate=16000"):
+        assert part in out
+    assert "Share of musical mixtures" in out
+
+
+def test_a_source_in_detail(run):
+    status, out, _ = run("list", "sources", "stems")
+    assert status == 0
+    for part in ("my_stems/", "unknown = skip", "is not in the taxonomy"):
+        assert part in out
+
+
+@pytest.mark.parametrize("study", ["transfer_modes", "learning_rates"])
+def test_a_study_in_detail(run, study):
+    status, out, _ = run("list", "studies", study)
+    assert status == 0
+    assert "task: multi_instrument" in out
+    # Shows a defect: Ray Tune's distributions have no text of their own.
+    assert "object at 0x" not in out

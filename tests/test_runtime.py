@@ -1,0 +1,66 @@
+"""Sharing a cluster: what is asked for always fits."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from timbrel.runtime import DRIVER_CPUS, share_cluster
+
+SHARING = {
+    "cpus": st.integers(1, 64),
+    "gpus": st.integers(0, 8),
+    "runs": st.integers(1, 40),
+    "workers": st.integers(1, 8),
+    "mixers": st.integers(0, 16),
+}
+
+
+@given(**SHARING)
+@example(cpus=1, gpus=8, runs=8, workers=1, mixers=0)
+@example(cpus=1, gpus=0, runs=1, workers=8, mixers=16)
+@example(cpus=64, gpus=0, runs=1, workers=1, mixers=0)
+def test_what_is_asked_for_fits(cpus, gpus, runs, workers, mixers):
+    share = share_cluster(cpus, gpus, runs, workers, mixers)
+    assert 1 <= share.concurrent <= runs
+    assert share.pool.actors == mixers if mixers else share.pool.actors >= 1
+    assert share.worker_cpus >= 0
+    assert share.pool.cpus >= 0
+    each = DRIVER_CPUS + workers * share.worker_cpus + share.pool.actors * share.pool.cpus
+    assert share.concurrent * each <= cpus
+    assert share.concurrent * workers * share.worker_gpus <= gpus
+    assert share.worker_gpus in (0, 1)
+    assert share.threads >= 1
+
+
+@given(**SHARING)
+def test_a_worker_and_a_mixer_are_never_left_without_cpu(cpus, gpus, runs, workers, mixers):
+    share = share_cluster(cpus, gpus, runs, workers)
+    assert share.pool.cpus > 0
+    assert share.worker_cpus > 0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "runs", "workers", "concurrent", "worker_gpus", "actors"),
+    [
+        (2, 0, 1, 1, 1, 0, 1),
+        (2, 0, 9, 1, 1, 0, 1),
+        (8, 0, 9, 1, 4, 0, 1),
+        (8, 0, 2, 1, 2, 0, 2),
+        (8, 0, 1, 2, 1, 0, 4),
+        (16, 1, 4, 1, 1, 1, 15),
+        (16, 4, 4, 1, 4, 1, 3),
+        (16, 4, 4, 2, 2, 1, 6),
+        (16, 1, 4, 2, 4, 0, 2),
+    ],
+)
+def test_how_it_is_divided(cpus, gpus, runs, workers, concurrent, worker_gpus, actors):
+    share = share_cluster(cpus, gpus, runs, workers)
+    assert (share.concurrent, share.worker_gpus, share.pool.actors) == (concurrent, worker_gpus, actors)
+
+
+def test_more_mixers_change_nothing_but_the_pool():
+    few, many = (share_cluster(16, 1, 1, 1, mixers) for mixers in (1, 40))
+    assert (few.worker_cpus, few.concurrent) == (many.worker_cpus, many.concurrent)
+    assert (few.pool.actors, few.pool.cpus) == (1, 1.0)
+    assert many.pool.actors == 40
+    assert 0 < many.pool.cpus * 40 <= 15

@@ -1,0 +1,152 @@
+"""The installed tasks, sources and studies: found by name, and fit for their configs."""
+
+import numpy as np
+import pytest
+from ray import tune
+
+from timbrel import registry
+from timbrel.config import field_types, flatten, with_values
+from timbrel.errors import UserError
+from timbrel.study import Study
+
+STUDIES = registry.names("study")
+
+
+def base(study):
+    task = registry.load("task", study.task)
+    return with_values(task.config_type(), study.fixed)
+
+
+def test_what_is_installed():
+    assert registry.names("task") == ["multi_instrument", "tagging"]
+    assert registry.names("source") == ["house_band", "midi", "stems"]
+    assert {"transfer_modes", "learning_rates"} <= set(STUDIES)
+
+
+@pytest.mark.parametrize("kind", ["task", "source", "study"])
+def test_names_and_summaries(kind):
+    for name in registry.names(kind):
+        loaded = registry.load(kind, name)
+        assert loaded.name == name
+        assert 10 < len(loaded.summary) < 120
+        assert "\n" not in loaded.summary
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "nearest"),
+    [
+        ("task", "multi_instruments", "multi_instrument"),
+        ("source", "house-band", "house_band"),
+        ("study", "transfer_mode", "transfer_modes"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(kind, name, nearest):
+    with pytest.raises(UserError, match=f"unknown {kind} '{name}': did you mean '{nearest}'"):
+        registry.load(kind, name)
+    with pytest.raises(UserError, match="choose one of"):
+        registry.load(kind, "$")
+
+
+@pytest.mark.parametrize("name", registry.names("task"))
+def test_presets(name):
+    task = registry.load("task", name)
+    assert {"paper", "small", "smoke"} <= set(task.presets)
+    assert task.presets["paper"] == {}
+    for values in task.presets.values():
+        config = with_values(task.config_type(), values)
+        for path, value in values.items():
+            assert flatten(config)[path] == value
+    work = [flatten(with_values(task.config_type(), task.presets[preset])) for preset in ("paper", "small", "smoke")]
+    mixtures = [values["training.epochs"] * values["training.batches_per_epoch"] for values in work]
+    assert mixtures == sorted(mixtures, reverse=True)
+
+
+@pytest.mark.parametrize("name", registry.names("task"))
+def test_labels_of_a_task(name):
+    task = registry.load("task", name)
+    config = task.config_type()
+    classes = task.classes(config)
+    assert len(set(classes)) == len(classes)
+    programs = np.array([0, 40, 128, -1], dtype=np.int16)
+    labels = task.stem_labels(["piano", "violin", "drums", "violin"], programs, config)
+    assert labels.shape == (4, len(classes))
+    assert labels.dtype == bool
+    assert labels[:3].any(axis=1).all()
+    assert task.stem_labels([], programs[:0], config).shape == (0, len(classes))
+
+
+@pytest.mark.parametrize("name", registry.names("task"))
+def test_small_presets_train_on_the_pretraining_network(name):
+    """A study's trials start from a tagging run of the same preset: both must build the same backbone."""
+    tagging, task = registry.load("task", "tagging"), registry.load("task", name)
+    for preset in ("small", "smoke"):
+        flats = [flatten(with_values(each.config_type(), each.presets[preset])) for each in (tagging, task)]
+        for path in ("mixing.sample_rate", "mixing.seconds", "model.width", "front_end.hop", "front_end.bands"):
+            assert flats[0][path] == flats[1][path], path
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_fit_their_task(name):
+    study = registry.load("study", name)
+    known = field_types(registry.load("task", study.task).config_type)
+    assert set(study.space) | set(study.fixed) <= set(known)
+    assert not set(study.space) & set(study.fixed)
+    study.check(base(study))
+    assert len(study.why) > 50
+    assert study.samples > 0 or all("grid_search" in values for values in study.space.values())
+    assert study.mode in ("min", "max")
+    if study.pretraining:
+        assert study.pretraining.field in known
+        first = field_types(registry.load("task", study.pretraining.task).config_type)
+        for branch in study.pretraining.shared:
+            assert any(path.startswith(branch) for path in first)
+            assert any(path.startswith(branch) for path in known)
+
+
+@pytest.mark.parametrize("preset", ["paper", "small", "smoke"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_go_with_every_preset(name, preset):
+    study = registry.load("study", name)
+    task = registry.load("task", study.task)
+    study.check(with_values(task.config_type(), {**task.presets[preset], **study.fixed}))
+
+
+def test_transfer_modes_is_table_1():
+    study = registry.load("study", "transfer_modes")
+    modes = [values["transfer.mode"] for values in Study.variants(study.space)]
+    assert sorted(modes) == ["finetune", "frozen", "scratch"]
+    assert study.fixed == {"mixing.p_musical": 0.6}
+
+
+def make(**space):
+    space = {path.replace("__", "."): values for path, values in space.items()}
+    return Study(name="s", summary="", why="", task="multi_instrument", space=space)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"mixing__p_musicl": tune.grid_search([0, 1])}, r"'mixing\.p_musicl': did you mean 'mixing\.p_musical'"),
+        ({"mixing__p_musical": tune.grid_search([0.5, 1.5])}, r"mixing\.p_musical=1\.5"),
+        ({"mixing__p_musical": tune.uniform(0.99, 9.0)}, r"mixing\.p_musical="),
+        ({"transfer__mode": tune.choice(["scratch", "thawed"])}, r"transfer\.mode=thawed"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused(space, message):
+    study = make(**space)
+    with pytest.raises(UserError, match=message):
+        study.check(base(study))
+
+
+def test_a_value_that_only_some_combinations_allow_is_found():
+    study = make(mixing__min_sources=tune.grid_search([2, 4]), mixing__max_sources=tune.grid_search([3, 5]))
+    with pytest.raises(UserError, match=r"min_sources \(4\) must not exceed max_sources \(3\)"):
+        study.check(base(study))
+
+
+def test_variants_of_a_grid():
+    study = make(seed=tune.grid_search([0, 1]), transfer__mode=tune.grid_search(["scratch", "frozen"]))
+    variants = Study.variants({**study.space, "mixing.p_musical": tune.uniform(0, 1)}, seed=3)
+    assert len({(values["seed"], values["transfer.mode"]) for values in variants}) == len(variants) == 4
+    assert variants == Study.variants({**study.space, "mixing.p_musical": tune.uniform(0, 1)}, seed=3)
+    assert Study.variants({}) == [{}]
