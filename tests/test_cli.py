@@ -113,7 +113,13 @@ def test_errors_are_one_sentence(run, tmp_path, arguments, parts):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["train tagging", "tune transfer_modes", "prepare house_band", "list plugins", "train tagging --library l --epoch 3"],
+    [
+        "train tagging",
+        "tune transfer_modes",
+        "prepare house_band",
+        "list plugins",
+        "train tagging --library l --epoch 3",
+    ],
 )
 def test_what_the_parser_refuses(run, arguments):
     status, out, errors = run(*arguments.split())

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timbrel import registry
@@ -31,8 +31,8 @@ VALUES = {
     "data.datasets": st.lists(st.text("abc_-. ", min_size=1).map(str.strip).filter(bool), max_size=3).map(tuple),
     "data.songs_from": st.floats(0, 0.5),
     "data.songs_to": st.floats(0.6, 1),
-    "mixing.sample_rate": st.integers(1, 96_000),
-    "mixing.seconds": st.floats(0.1, 60),
+    "mixing.sample_rate": st.integers(16_000, 96_000),
+    "mixing.seconds": st.floats(4, 60),
     "mixing.p_musical": st.floats(0, 1),
     "mixing.min_sources": st.integers(1, 3),
     "mixing.max_sources": st.integers(3, 9),
@@ -52,6 +52,7 @@ def as_text(value):
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+@settings(max_examples=50)
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_every_config_survives_dotted_paths_texts_and_json(values):
     config = with_values(MULTI_INSTRUMENT(), values)

@@ -182,8 +182,10 @@ def split_rows(groups, songs_each=2, official=None):
     ]
 
 
-@pytest.mark.parametrize(("groups", "expected"), [(200, (130, 35, 35)), (40, (26, 7, 7)), (3, (1, 1, 1)), (2,
-(2, 0, 0))]) def test_shares_of_the_splits(groups, expected):
+@pytest.mark.parametrize(
+    ("groups", "expected"), [(200, (130, 35, 35)), (40, (26, 7, 7)), (3, (1, 1, 1)), (2, (2, 0, 0))]
+)
+def test_shares_of_the_splits(groups, expected):
     rows = split_rows(groups, songs_each=1)
     assign_splits(rows, "d")
     counts = Counter(row["split"] for row in rows)
@@ -263,7 +265,7 @@ def test_the_same_again_is_nothing_to_do(tmp_path):
 
 def test_other_options_need_a_name_or_replace(tmp_path):
     prepared(tmp_path, song("a"))
-    with pytest.raises(UserError, match="already holds another data set 'scripted'.*--name.*--replace"):
+    with pytest.raises(UserError, match=r"already holds another data set 'scripted'.*--name.*--replace"):
         prepared(tmp_path, song("b"), take=2)
     assert [row["song"] for row in rows_of(tmp_path)] == ["a"]
     facts, done = prepared(tmp_path, song("b"), take=2, replace=True)
@@ -476,7 +478,7 @@ def test_random_state_plays_no_part(tmp_path):
     digests = set()
     for seed in (1, 2):
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
         prepared(tmp_path / str(seed), *(song(f"song {number}") for number in range(5)))
         digests.add(Library.open(tmp_path / str(seed)).digest())
     assert len(digests) == 1

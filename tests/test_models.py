@@ -1,6 +1,8 @@
 """Front end, backbone and the three ways to start from pre-trained weights."""
 
+import itertools
 import sys
+import warnings
 
 import librosa
 import numpy as np
@@ -51,7 +53,8 @@ def test_log_mel_agrees_with_librosa(sample_rate, max_hz):
     ].astype(np.float32)
     front_end = LogMel(LogMelConfig(max_hz=max_hz), sample_rate)
     got = front_end.decibel(front_end.power(torch.from_numpy(audio)))[0].numpy()
-    with pytest.warns(UserWarning, match="Empty filters") if not max_hz and sample_rate == 32_000 else _nothing():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Empty filters")  # so it is in the paper's front end
         power = librosa.feature.melspectrogram(
             y=audio[0],
             sr=sample_rate,
@@ -69,12 +72,6 @@ def test_log_mel_agrees_with_librosa(sample_rate, max_hz):
     expected = 10 * np.log10(np.maximum(power, 1e-10))
     assert got.shape == expected.shape == (128, 1 + sample_rate // 256)
     np.testing.assert_allclose(got, expected, atol=0.02)
-
-
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def test_silence_is_minus_100_db():
@@ -120,7 +117,7 @@ def test_the_papers_network():
 
 def _parameters(width):
     channels = [1, *(width * factor for factor in (1, 1, 2, 2, 2, 2, 4))]
-    blocks = sum(9 * a * b + 3 * b for a, b in zip(channels, channels[1:], strict=False))
+    blocks = sum(9 * a * b + 3 * b for a, b in itertools.pairwise(channels))
     top = channels[-1]
     return 2 + blocks + (top * top + 3 * top) + (top * 15 + 15)
 

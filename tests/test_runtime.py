@@ -40,22 +40,27 @@ def test_a_worker_and_a_mixer_are_never_left_without_cpu(cpus, gpus, runs, worke
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "runs", "workers", "concurrent", "worker_gpus", "actors"),
+    ("cpus", "gpus", "runs", "workers", "concurrent", "worker_gpus"),
     [
-        (2, 0, 1, 1, 1, 0, 1),
-        (2, 0, 9, 1, 1, 0, 1),
-        (8, 0, 9, 1, 4, 0, 1),
-        (8, 0, 2, 1, 2, 0, 2),
-        (8, 0, 1, 2, 1, 0, 4),
-        (16, 1, 4, 1, 1, 1, 15),
-        (16, 4, 4, 1, 4, 1, 3),
-        (16, 4, 4, 2, 2, 1, 6),
-        (16, 1, 4, 2, 4, 0, 2),
+        (1, 0, 3, 1, 1, 0),
+        (2, 0, 9, 1, 1, 0),
+        (8, 0, 9, 1, 4, 0),
+        (8, 0, 2, 1, 2, 0),
+        (8, 0, 9, 2, 2, 0),
+        (16, 1, 4, 1, 1, 1),
+        (16, 4, 4, 2, 2, 1),
+        (16, 1, 4, 2, 4, 0),
     ],
 )
-def test_how_it_is_divided(cpus, gpus, runs, workers, concurrent, worker_gpus, actors):
+def test_how_many_runs_at_once(cpus, gpus, runs, workers, concurrent, worker_gpus):
     share = share_cluster(cpus, gpus, runs, workers)
-    assert (share.concurrent, share.worker_gpus, share.pool.actors) == (concurrent, worker_gpus, actors)
+    assert (share.concurrent, share.worker_gpus) == (concurrent, worker_gpus)
+
+
+def test_beside_a_gpu_the_other_cpus_mix():
+    share = share_cluster(16, 1, 1, 1)
+    assert (share.worker_cpus, share.pool.actors) == (1.0, 15)
+    assert share.pool.cpus > 0.98
 
 
 def test_more_mixers_change_nothing_but_the_pool():

@@ -1,6 +1,7 @@
 """The one error that reaches a user as a sentence, and the helper that suggests the nearest name."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -23,21 +24,22 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """Return the UserError in a chain of causes, if there is one.
+    """Return the UserError behind an exception, if there is one.
 
-    Ray wraps what an actor or a worker raises, in more than one way: as ``cause``, as an exception that derives
-    from both, and by worker.
+    Ray wraps what an actor or a worker raises, in more than one way: as ``cause``, as an exception that derives from
+    both, by worker, and by Ray Data as text alone, in which the sentence follows the name of the class.
     """
-    seen: set[int] = set()
+    chain: dict[int, BaseException] = {}
     waiting = [error]
     while waiting:
         candidate = waiting.pop()
-        if candidate is None or id(candidate) in seen:
+        if candidate is None or id(candidate) in chain:
             continue
-        seen.add(id(candidate))
+        chain[id(candidate)] = candidate
         wrapped = getattr(candidate, "cause", None)
         if isinstance(candidate, UserError) and wrapped is None:
             return candidate
         waiting += [candidate.__cause__, candidate.__context__, wrapped]
         waiting += list(getattr(candidate, "worker_failures", {}).values())
-    return None
+    told = [re.search(r"\btimbrel\.errors\.UserError: (.+)", str(candidate)) for candidate in chain.values()]
+    return next((UserError(match[1].strip()) for match in told if match), None)

@@ -18,7 +18,7 @@ from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.tracking import Run, Tracker
 from timbrel.trained import TrainedModel
-from timbrel.training.worker import FAILURE, MODEL
+from timbrel.training.worker import MODEL
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,6 @@ class TrialLog(ray.tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Log an epoch, or the test figures at a trial's end."""
-        if FAILURE in result:  # the trial is about to end with an error
-            return
         run = self._runs[trial.trial_id]
         if result["earlier"]:
             logged = run.logged_steps("train/loss")

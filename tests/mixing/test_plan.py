@@ -76,14 +76,14 @@ def assert_uniform(values, choices):
 
 def test_a_plan_depends_on_nothing_but_its_arguments(plans):
     random.seed(1)
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     for number in (PLANS - 1, 17, 3, 17, 0):
         random.random()
-        np.random.random()
+        np.random.random()  # noqa: NPY002
         assert plan_mixture(INDEX, Recipe(), 0, "train", number) == plans[number]
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     plan_mixture(INDEX, Recipe(), 0, "train", 5)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
 def test_seeds_streams_and_numbers_are_independent(plans):
@@ -308,7 +308,7 @@ def test_an_instrument_switches_on_its_family(tone_index, short_recipe):
 
 
 def test_a_violin_that_pauses_is_no_violin(tone_index, short_recipe):
-    violin = [stem for stem, name in enumerate(tone_index.names.to_pylist()) if name == "violin"][0]
+    violin = tone_index.names.to_pylist().index("violin")
     for start_s, heard in ((1.2, 1), (2.9, 0), (0.0, 1)):
         plan = MixturePlan(0, False, (SourcePlan(violin, start_s, 1.0, ()),))
         assert mixture_labels(plan, tone_index, short_recipe)[CLASSES.index("violin")] == heard

@@ -283,12 +283,12 @@ def test_the_same_plan_gives_the_same_bytes(tone_index, short_recipe):
     plans = [plan_mixture(tone_index, short_recipe, 0, "train", number) for number in range(30)]
     first = [render_mixture(plan, tone_index, short_recipe).tobytes() for plan in plans]
     random.seed(1)
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     again = [render_mixture(plan, tone_index, short_recipe).tobytes() for plan in reversed(plans)]
     assert first == again[::-1]
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     render_mixture(plans[0], tone_index, short_recipe)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
 def test_opening_many_files_at_once_changes_nothing(tone_index, short_recipe):

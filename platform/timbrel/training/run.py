@@ -21,7 +21,7 @@ from timbrel.mixing.recipe import NO_EFFECTS, Recipe
 from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
-from timbrel.training.worker import FAILURE, SENTENCE, train_worker
+from timbrel.training.worker import train_worker
 
 AHEAD_BATCHES = 8
 """Batches that the pool may be ahead of a run's workers: enough to ride out an evaluation, little enough that a slow
@@ -94,6 +94,8 @@ def train_run(
         UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
     """
     stream = Stream(ray.put(build_index(library, "train", task, config)), config.mixing, config.seed, "train")
+    failure = Path(folder) / f"{name}-failure.json"
+    failure.unlink(missing_ok=True)
     training = config.training
     total = training.epochs * training.examples_per_epoch
 
@@ -114,6 +116,7 @@ def train_run(
             "valid": sets.valid,
             "test": sets.test,
             "pretrained": pretrained,
+            "failure": str(failure),
         },
         datasets={"train": dataset},
         dataset_config=ray.train.DataConfig(execution_options=options),
@@ -134,9 +137,13 @@ def train_run(
         ),
     )
     result = trainer.fit()
-    last = result.metrics or {}
-    if FAILURE in last:
-        raise UserError(last[SENTENCE]) if last[SENTENCE] else RuntimeError(f"a worker failed:\n{last[FAILURE]}")
+    if failure.exists():
+        note = json.loads(failure.read_text())
+        if note["sentence"]:
+            raise UserError(note["sentence"])
+        raise RuntimeError(f"a worker failed:\n{note['traceback']}")
+    if "finished" not in (result.metrics or {}):
+        raise RuntimeError(f"run {name} ended without its last report; see Ray's logs")
     return result
 
 

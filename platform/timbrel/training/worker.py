@@ -1,6 +1,7 @@
 """What a Ray Train worker does: a stream of mixtures and a learner, epoch by epoch, with a checkpoint after each."""
 
 import itertools
+import json
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -26,16 +27,12 @@ MODEL = "model"
 """In the last checkpoint: the trained model, as `timbrel.trained` lays it out."""
 
 
-FAILURE, SENTENCE = "failure", "sentence"
-"""What a worker reports when its work, not its process, failed: a traceback, and the sentence for the user, if any."""
-
-
 def train_worker(settings: dict[str, Any]) -> None:
-    """Train in each Train worker; an exception that would only repeat itself is reported rather than raised.
+    """Train in each Train worker; an exception that would only repeat itself is written down rather than raised.
 
-    Ray Train starts failed workers again, which is right for a process that died and wrong for a config that
-    can't work. Among several workers the others would wait for the one that has returned, so there exceptions
-    are raised.
+    Ray Train starts failed workers again, which is right for a process that died and wrong for a config that can't
+    work. Among several workers the others would wait for the one that has returned, so there exceptions are raised.
+    The note goes to the file ``settings['failure']``, since Ray drops what is reported without a checkpoint.
     """
     try:
         _train(settings)
@@ -43,7 +40,8 @@ def train_worker(settings: dict[str, Any]) -> None:
         if ray.train.get_context().get_world_size() > 1:
             raise
         known = find_user_error(error)
-        ray.train.report({FAILURE: traceback.format_exc(), SENTENCE: str(known) if known else ""})
+        note = {"sentence": str(known) if known else "", "traceback": traceback.format_exc()}
+        Path(settings["failure"]).write_text(json.dumps(note))
 
 
 def _train(settings: dict[str, Any]) -> None:
