@@ -1,4 +1,4 @@
-"""Scratch, frozen or fine-tuned: Table 1 of system 01."""
+"""Scratch, frozen or fine-tuned: Table 1 of the transfer-and-mixing paper."""
 
 from ray import tune
 
@@ -6,7 +6,7 @@ from timbrel.study import Pretraining, Study
 
 STUDY = Study(
     name="transfer_modes",
-    summary="train from scratch, on a frozen backbone, or fine-tune it (system 01, Table 1)",
+    summary="train from scratch, on a frozen backbone, or fine-tune it (Table 1 of the transfer-and-mixing paper)",
     why=(
         "Does pre-training on tags help to recognise instruments, and should the backbone learn on? The "
         "paper found fine-tuning best (ROC-AUC 0.943), then a frozen backbone (0.891), then training from "

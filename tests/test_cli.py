@@ -172,5 +172,4 @@ def test_a_study_in_detail(run, study):
     status, out, _ = run("list", "studies", study)
     assert status == 0
     assert "task: multi_instrument" in out
-    # Shows a defect: Ray Tune's distributions have no text of their own.
     assert "object at 0x" not in out

@@ -137,7 +137,6 @@ def test_what_is_out_of_range_is_named_with_its_value(values, message):
         with_values(MULTI_INSTRUMENT(), values)
 
 
-# Shows a defect: an infinite or undefined number is refused only where the field has an upper bound.
 @pytest.mark.parametrize("path", ["mixing.seconds", "transfer.head_lr", "mixing.effects.gain.high"])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_numbers_are_finite(path, value):
@@ -145,7 +144,6 @@ def test_numbers_are_finite(path, value):
         with_values(MULTI_INSTRUMENT(), {path: value})
 
 
-# Shows a defect: numpy refuses negative seeds, but only when the first mixture is planned.
 @pytest.mark.parametrize("path", ["seed", "evaluation.seed"])
 def test_negative_seeds_are_refused(path):
     with pytest.raises(UserError, match=f"{path}=-1"):
@@ -212,7 +210,6 @@ def test_fingerprints_tell_configs_apart():
     assert len(seen) == len(changes) + 3
 
 
-# Shows a defect: the defaults of the effects are integers until the config has been through pydantic.
 @pytest.mark.parametrize("task", TASKS)
 def test_equal_configs_have_equal_fingerprints(task):
     config = registry.load("task", task).config_type()

@@ -165,7 +165,6 @@ def test_safe_names(one, other):
     assert (safe == safe_name(other)) == (one == other)
 
 
-# Shows a defect: a name is cut to 100 characters, and file systems count bytes.
 def test_long_names_in_any_script(tmp_path):
     prepared(tmp_path, song("夜" * 120), song("夜" * 90 + "明"))
     assert len(rows_of(tmp_path)) == 2
@@ -236,9 +235,7 @@ def test_the_digest_speaks_of_content_not_of_order(tmp_path):
         "program": song("b", stem("piano", program=3)),
         "split": song("b", split="valid"),
         "name": song("bb"),
-        # Shows a defect: the same samples at another rate are other sound.
         "sample rate": song("b", stem("piano", rate_hz=16_000)),
-        # Shows a defect: the group decides which songs `data.songs_from` chooses.
         "group": song("b", group="a"),
     }
     same = [what for what, other in others.items() if digest(what, songs[0], other, songs[2]) == original]
@@ -293,7 +290,6 @@ def test_a_failure_leaves_the_library_as_it_was(tmp_path, error, replace):
         assert [row["song"] for row in rows_of(tmp_path)] == ["old"]
 
 
-# Shows a defect: the old data set is deleted before the new one is in its place.
 def test_an_interruption_while_replacing_leaves_one_of_both_whole(tmp_path, monkeypatch):
     prepared(tmp_path, *(song(f"old {number}") for number in range(3)))
     rmtree = shutil.rmtree
@@ -370,7 +366,6 @@ def test_a_source_that_needs_a_path_says_so(tmp_path, prepare_stems):
     assert not (tmp_path / "library").exists()
 
 
-# Shows a defect: libsndfile reports a full disk as `LibsndfileError: System error.`, which is no OSError.
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), soundfile.LibsndfileError(2)])
 def test_a_full_disk_ends_in_a_sentence(tmp_path, monkeypatch, error):
     def full(*_, **__):
@@ -397,7 +392,6 @@ def test_only_one_process_prepares_a_data_set(tmp_path):
         with pytest.raises(UserError, match="another process is preparing 'scripted'"):
             prepared(tmp_path, song("b"))
         prepare(Scripted(song("c")), None, tmp_path, Options(), name="other")
-        # Shows a defect: the refused call took the lock's file with it, so the next one is let in.
         with pytest.raises(UserError, match="another process is preparing 'scripted'"):
             prepared(tmp_path, song("b"))
     finally:
@@ -431,14 +425,12 @@ def test_a_newer_library_is_refused(tmp_path):
         Library.open(tmp_path)
 
 
-# Shows a defect: `prepare` does not look at the version of the library that it adds to.
 def test_nothing_is_added_to_a_newer_library(tmp_path):
     make_newer(tmp_path)
     with pytest.raises(UserError, match="upgrade timbrel"):
         prepared(tmp_path, song("a"))
 
 
-# Shows a defect: an unreadable library.json, and a library that is a file, end in a traceback.
 def test_a_damaged_library_is_refused(tmp_path):
     (tmp_path / "library.json").write_text('{"sche')
     with pytest.raises(UserError, match=r"library\.json"):

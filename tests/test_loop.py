@@ -136,8 +136,6 @@ def test_a_loss_that_is_no_number_ends_in_a_sentence(learner, examples, wrong):
     assert subject.epoch == 0
 
 
-# Shows a defect: the loss of the last batch is that before its step, so weights that overflow in it are found by the
-# metrics' check, with a ValueError.
 def test_weights_that_overflow_in_the_last_step_end_in_a_sentence(learner, examples):
     subject = learner(transfer__head_lr=1e30, transfer__backbone_lr=1e30)
     subject.train_epoch(batches(examples(16))[:1])

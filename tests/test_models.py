@@ -144,7 +144,6 @@ def test_any_picture_of_128_frames_or_more(frames, bands):
     assert backbone(torch.zeros(2, 1, bands, frames)).shape == (2, backbone.embedding_size)
 
 
-# Shows a defect: a config whose spectrogram is too small for seven halvings is only refused by PyTorch, in a worker.
 @pytest.mark.parametrize(
     "values", [{"mixing.seconds": 0.9}, {"front_end.bands": 96}, {"front_end.hop": 512, "mixing.sample_rate": 16_000}]
 )

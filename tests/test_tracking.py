@@ -234,7 +234,7 @@ def test_runs_on_different_data_are_not_compared_in_silence(tracker, study, tiny
     run = tracker.start("elsewhere", {"timbrel.data_digest": "d2"})
     run.log_config(tiny_config)
     run.log_metrics({ROC_AUC: 0.5})
-    assert "**The runs were judged on different data" in report(tracker, [study.id, run.id])
+    assert "**The runs were judged on different examples" in report(tracker, [study.id, run.id])
 
 
 def test_a_table_of_runs(tracker, study):

@@ -62,7 +62,6 @@ def test_a_missing_file_is_named(saved, name):
         TrainedModel.load(saved)
 
 
-# Shows a defect: only the weights' damage is looked for.
 @pytest.mark.parametrize("name", ["weights.pt", "config.json", "thresholds.json"])
 @pytest.mark.parametrize("content", ["", "{", "[]"])
 def test_a_damaged_file_is_named(saved, name, content):

@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import math
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping
@@ -85,9 +86,13 @@ def from_tree(config_type: type[Config], tree: Mapping[str, Any]) -> Config:
         if path not in known and not any(path.startswith(f"{leaf}.") for leaf in known):
             raise unknown_name("config field", path, known)
     try:
-        return TypeAdapter(config_type).validate_python(tree)
+        config = TypeAdapter(config_type).validate_python(tree)
     except ValidationError as error:
         raise UserError(_sentence(error)) from None
+    for path, value in flatten(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{path}={value}: must be a finite number")
+    return config
 
 
 def assignments(texts: Iterable[str], what: str = "--config") -> dict[str, str]:
@@ -113,8 +118,15 @@ def to_json(config: Any) -> str:
 
 
 def from_json(config_type: type[Config], text: str, where: str) -> Config:
-    """Read what ``to_json`` wrote; ``where`` names the file or run in errors."""
-    tree = json.loads(text)
+    """Read what ``to_json`` wrote; ``where`` names the file or run in errors.
+
+    Raises:
+        UserError: it is damaged, or another version of the schema wrote it.
+    """
+    try:
+        tree = dict(json.loads(text))
+    except (ValueError, TypeError):
+        raise UserError(f"the config of {where} is damaged: it is no JSON object.") from None
     version = tree.pop("schema", None)
     if version != SCHEMA_VERSION:
         raise UserError(f"the config of {where} has schema {version}, this timbrel reads {SCHEMA_VERSION}.")

@@ -1,5 +1,6 @@
 """`timbrel evaluate`: a trained model on the test split of any library."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.pool import collect
 from timbrel.runtime import ray_session, share_cluster
+from timbrel.settings import Data, Experiment
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.loop import predict
@@ -38,7 +40,11 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
     library = Library.open(root)
     with tracker.artifacts(run_id, "model") as folder:
         trained = TrainedModel.load(folder)
-    config = configs.with_values(trained.config, values)
+    config = trained.config
+    if tracker.get(run_id).data.tags.get("timbrel.data_digest") != _digest(library, config):
+        print("this is not the data that the model was trained on: judging on all songs of its test split")
+        config = dataclasses.replace(config, data=Data())
+    config = configs.with_values(config, values)
     with ray_session():
         resources = ray.cluster_resources()
         share = share_cluster(resources.get("CPU", 1), 0, 1, 1, mixers)
@@ -66,6 +72,11 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
     print(per_class_table(figures, trained))
     print(f"logged as run {run.id}")
     return run.id
+
+
+def _digest(library: Library, config: Experiment) -> str:
+    """Return the digest of the data sets that a config names, empty if the library lacks one of them."""
+    return library.digest(config.data.datasets) if set(config.data.datasets) <= set(library.datasets) else ""
 
 
 def per_class_table(figures: Mapping[str, float], trained: TrainedModel) -> str:

@@ -68,7 +68,7 @@ def train_once(
     fingerprint = configs.fingerprint(task.name, config, tags["timbrel.data_digest"])
     earlier = _earlier(place, fingerprint) if resume else None
     folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(task.name, fingerprint)
-    tags |= {"timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
+    tags |= {"timbrel.kind": "train", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
     with ray_session():
         _run(Search(task, config), place, tags, parent, resume=earlier is not None)
     (run,) = place.tracker.find({"timbrel.folder": folder}, limit=1)
@@ -116,7 +116,9 @@ def run_study(
             )
             if not earlier:
                 parent.log_config(config)
-                parent.log_text(json.dumps({path: repr(v) for path, v in search.space.items()}, indent=2), "space.json")
+                parent.log_text(
+                    json.dumps({path: study.describe(path) for path in study.space}, indent=2), "space.json"
+                )
             try:
                 trial_tags = tags | {"timbrel.kind": "trial", "timbrel.folder": folder}
                 _run(search, place, trial_tags, parent.id, resume=earlier is not None)

@@ -11,6 +11,7 @@
             songs/<song>/<stem>.wav    as prepared: the source's own rate and channels
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -35,7 +36,7 @@ from timbrel.sources import Performance, Song
 SCHEMA_VERSION = 1
 SPLITS = ("train", "valid", "test")
 SPLIT_SHARES = (0.65, 0.175, 0.175)
-"""Of the songs, at random: system 01's split for data sets without an official one."""
+"""Of the songs, at random: the transfer-and-mixing paper's split for data sets without an official one."""
 
 CATALOGUE = pa.schema(
     [
@@ -86,12 +87,7 @@ class Library:
         marker = root / "library.json"
         if not marker.is_file():
             raise UserError(f"{root} is no prepared library: make one with `timbrel prepare SOURCE --library {root}`.")
-        version = json.loads(marker.read_text())["schema"]
-        if version > SCHEMA_VERSION:
-            raise UserError(
-                f"{marker} has schema {version}, this timbrel reads up to {SCHEMA_VERSION}: "
-                "upgrade timbrel, or prepare anew."
-            )
+        _check_version(marker)
         library = Library(root)
         if not library.datasets:
             raise UserError(
@@ -101,11 +97,20 @@ class Library:
 
     @staticmethod
     def create(root: str | Path) -> "Library":
-        """Make the folder a library if it is none yet."""
+        """Make the folder a library if it is none yet.
+
+        Raises:
+            UserError: it is a file, or a library that a newer version made.
+        """
         root = Path(root).absolute()
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{root} is no folder: --library takes one.") from None
         marker = root / "library.json"
-        if not marker.exists():
+        if marker.exists():
+            _check_version(marker)
+        else:
             marker.write_text(json.dumps({"schema": SCHEMA_VERSION}) + "\n")
         return Library(root)
 
@@ -122,7 +127,7 @@ class Library:
 
     def digest(self, datasets: Sequence[str] = ()) -> str:
         """Return a hash of the given data sets' contents (all of them if none is given)."""
-        digests = [f"{name}:{self.facts(name)['digest']}" for name in datasets or self.datasets]
+        digests = [f"{name}:{self.facts(name)['digest']}" for name in set(datasets or self.datasets)]
         return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
 
     def catalogue(self, datasets: Sequence[str] = (), columns: list[str] | None = None) -> pa.Table:
@@ -131,14 +136,26 @@ class Library:
             self.facts(name)
         tables = [
             pq.read_table(self.root / name / "catalogue.parquet", columns=columns)
-            for name in sorted(datasets or self.datasets)
+            for name in sorted(set(datasets or self.datasets))
         ]
         return pa.concat_tables(tables)
 
     def notes(self, datasets: Sequence[str] = ()) -> pa.Table:
         """Return the notes of the given data sets (all if none is given)."""
         return pa.concat_tables(
-            [pq.read_table(self.root / name / "notes.parquet") for name in sorted(datasets or self.datasets)]
+            [pq.read_table(self.root / name / "notes.parquet") for name in sorted(set(datasets or self.datasets))]
+        )
+
+
+def _check_version(marker: Path) -> None:
+    try:
+        version = int(json.loads(marker.read_text())["schema"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{marker} is damaged: prepare the library anew in another folder.") from None
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{marker} has schema {version}, this timbrel reads up to {SCHEMA_VERSION}: "
+            "upgrade timbrel, or prepare anew."
         )
 
 
@@ -147,7 +164,8 @@ def safe_name(name: str) -> str:
 
     A name that had to be changed gets a hash of the original, so that two names never share a file.
     """
-    cleaned = re.sub(r"[^\w\-+ ().,&']+", "_", name).strip(" .")[:100]
+    cleaned = re.sub(r"[^\w\-+ ().,&']+", "_", name).strip(" .")
+    cleaned = cleaned.encode()[:150].decode(errors="ignore")  # file systems count bytes
     return cleaned if cleaned == name and cleaned else f"{cleaned}-{name_hash(name).hex()[:8]}"
 
 
@@ -176,7 +194,10 @@ def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list
         path = home / f"{safe_name(stem.name)}.wav"
         # 16 bits as a person expects, but never clip: what passes full scale is kept as float.
         loud = float(np.abs(audio).max(initial=0)) > 1
-        soundfile.write(path, audio.T, part.sample_rate, subtype="FLOAT" if loud else "PCM_16")
+        try:
+            soundfile.write(path, audio.T, part.sample_rate, subtype="FLOAT" if loud else "PCM_16")
+        except soundfile.LibsndfileError as error:  # libsndfile does not say why; in a folder of ours it is the disk
+            raise OSError(errno.ENOSPC, f"{path} can't be written ({error}): is the disk full?") from None
         envelopes.append(activity.envelope(audio.mean(axis=0), part.sample_rate))
         rows.append(
             {
@@ -230,7 +251,7 @@ def write_tables(folder: Path, rows: list[dict], notes: Iterable[dict]) -> str:
     pq.write_table(
         pa.Table.from_pylist(list(notes), NOTES).sort_by(order), folder / "notes.parquet", compression="zstd"
     )
-    identity = ("song", "stem", "split", "instrument", "program", "frames", "crc32")
+    identity = ("song", "group", "stem", "split", "instrument", "program", "sample_rate", "channels", "frames", "crc32")
     lines = "\n".join(repr([row[key] for key in identity]) for row in rows)
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import itertools
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -47,37 +46,56 @@ def prepare(
     name = lib.safe_name(name or source.name)
     identity = fingerprint(source.name, str(path.absolute()) if path else None, options)
     library = lib.Library.create(root)
-    home, work = library.root / name, library.root / f".preparing-{name}"
-    lock = filelock.FileLock(library.root / f".{name}.lock", timeout=0)
-    try:
-        with lock:
-            if home.exists() and not replace:
-                facts = library.facts(name)
-                if facts["identity"] == identity:
-                    return facts, False
-                raise UserError(
-                    f"the library {library.root} already holds another data set '{name}': "
-                    "give this one another --name, or say --replace."
-                )
+    home, work, replaced = (library.root / f"{prefix}{name}" for prefix in ("", ".preparing-", ".replaced-"))
+    with _alone(library.root / f".{name}.lock", f"'{name}' in {library.root}"):
+        _put_back(home, replaced)
+        if home.exists() and not replace:
+            facts = library.facts(name)
+            if facts["identity"] == identity:
+                return facts, False
+            raise UserError(
+                f"the library {library.root} already holds another data set '{name}': "
+                "give this one another --name, or say --replace."
+            )
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            facts = _store(source, path, options, name, work) | {"identity": identity}
+            (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
+            if home.exists():
+                home.rename(replaced)
+            work.rename(home)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise UserError(f"the disk of {library.root} is full: free some space and prepare again.") from None
+            raise
+        finally:
             shutil.rmtree(work, ignore_errors=True)
-            try:
-                facts = _store(source, path, options, name, work) | {"identity": identity}
-                (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
-                if home.exists():
-                    shutil.rmtree(home)
-                work.rename(home)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise UserError(f"the disk of {library.root} is full: free some space and prepare again.") from None
-                raise
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-    except filelock.Timeout:
-        raise UserError(f"another process is preparing '{name}' in {library.root}: wait for it to end.") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(lock.lock_file)
+            _put_back(home, replaced)
     return facts, True
+
+
+@contextlib.contextmanager
+def _alone(file: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, and take it away again while it is still held."""
+    lock = filelock.FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"another process is preparing {what}: wait for it to end.") from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _put_back(home: Path, replaced: Path) -> None:
+    """Undo or complete a replacement that was interrupted: the old data set goes once the new one is in its place."""
+    if replaced.exists():
+        if home.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(home)
 
 
 def _store(source: Source, path: Path | None, options: Any, name: str, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from timbrel.errors import UserError
-from timbrel.tracking import Tracker, frame
+from timbrel.tracking import EVALUATION, Tracker, frame
 
 COLUMNS = {
     "ROC-AUC": "metrics.test/roc_auc_macro",
@@ -81,8 +81,8 @@ def report(tracker: Tracker, run_ids: Sequence[str]) -> str:
         "averages over the classes with an example; mean ± standard deviation over seeds; thresholds chosen on "
         "validation."
     )
-    if len(digests) > 1:
-        head += "\n\n**The runs were judged on different data: their figures can't be compared.**"
+    if len({(run.data.tags.get("timbrel.data_digest"), run.data.tags.get(EVALUATION)) for run in runs}) > 1:
+        head += "\n\n**The runs were judged on different examples: their figures can't be compared.**"
     return f"{head}\n\n{table}\n\n{_per_class(runs)}"
 
 
@@ -96,7 +96,7 @@ def _per_class(runs: Sequence[Any]) -> str:
             columns[f"{run.info.run_name} ({run.info.run_id[:6]})"] = scores
     table = pd.DataFrame(columns)
     table.insert(0, "F1 of", table.index)
-    return _markdown(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
+    return _markdown(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) and not pd.isna(cell) else cell))
 
 
 def _spread(values: pd.Series) -> str:
@@ -108,7 +108,7 @@ def _spread(values: pd.Series) -> str:
 def _markdown(table: pd.DataFrame) -> str:
     cells = [
         [str(name) for name in table.columns],
-        *[["-" if pd.isna(c) else str(c) for c in row] for row in table.to_numpy()],
+        *[["-" if pd.isna(c) else str(c).replace("|", "/") for c in row] for row in table.to_numpy()],
     ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     lines = [

@@ -30,7 +30,8 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The schedule of system 01: an epoch is 120 batches of 16 mixtures; Adam; lowest validation loss kept."""
+    """The transfer-and-mixing paper's schedule: an epoch is 120 batches of 16 mixtures; Adam; lowest validation
+    loss kept."""
 
     epochs: Annotated[int, Ge(1)] = 150
     """Number of epochs."""
@@ -74,7 +75,7 @@ class Evaluation:
     """Where a probability becomes a decision: chosen on validation by F1, for each class or for all; or fixed."""
     fixed_threshold: Probability = 0.35
     """The threshold of the rule 'fixed' (paper: 0.35)."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Of the evaluation mixtures; apart from the run's seed, so that runs with several seeds are judged alike."""
 
 
@@ -82,7 +83,7 @@ class Evaluation:
 class Experiment:
     """What the config of every task has; a task adds its own branches (model, transfer, ...)."""
 
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Of the mixtures and of the weights' initialisation."""
     data: Data = field(default_factory=Data)
     mixing: Recipe = field(default_factory=Recipe)

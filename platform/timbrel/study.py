@@ -47,6 +47,13 @@ class Study:
     mode: str = "max"
     pretraining: Pretraining | None = None
 
+    def describe(self, path: str) -> str:
+        """Return what a field is varied over, for people."""
+        domain = self.space[path]
+        if isinstance(domain, dict):  # what tune.grid_search returns
+            return "each of " + ", ".join(map(str, domain["grid_search"]))
+        return f"{type(domain.get_sampler()).__name__.strip('_').lower()} {domain.domain_str}"
+
     def check(self, base: Any, seed: int = 0, draws: int = 20) -> None:
         """Sample the space and build a config from every sample, before anything runs.
 

@@ -157,7 +157,7 @@ class Taxonomy:
         guess = f" did you mean '{self._by_key[nearest[0]].name}'?" if nearest else ""
         return UserError(
             f"unknown instrument '{name}':{guess} Rename it, or give it a row '{name},<family>,,,<note>' "
-            f"in a table of your own (families: {', '.join(FAMILIES)}; see timbrel.taxonomy)."
+            f"in {TABLE.name} of timbrel (families: {', '.join(FAMILIES)})."
         )
 
     def classes_of(self, name: str, program: int | None = None) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ for name in ("mlflow", "alembic"):
 
 EXPERIMENT = "timbrel"
 """The MLflow experiment that all runs belong to unless the user names another."""
+EVALUATION = "timbrel.evaluation"
+"""Tag: what a run's evaluation examples depend on; runs whose tags and data digests agree were judged on the same."""
 MAX_VALUE = 500
 """Characters of a parameter's value; MLflow refuses longer ones on some stores."""
 
@@ -64,7 +66,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        if self.uri.startswith("http"):
+        if self.uri.startswith(("http://", "https://")):
             self._knock()
         try:
             return MlflowClient(tracking_uri=self.uri)

@@ -10,7 +10,6 @@
 
 import itertools
 import json
-import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,10 +70,14 @@ class TrainedModel:
         for name in ("weights.pt", "config.json", "thresholds.json"):
             if not (folder / name).is_file():
                 raise UserError(f"{folder} holds no trained model: {name} is missing.")
-        facts = json.loads((folder / "thresholds.json").read_text())
-        task: Task = registry.load("task", facts["task"])
+        try:
+            facts = json.loads((folder / "thresholds.json").read_text())
+            name, thresholds = facts["task"], {key: float(value) for key, value in facts["thresholds"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{folder / 'thresholds.json'} is damaged: fetch or train the model again.") from None
+        task: Task = registry.load("task", name)
         config = configs.from_json(task.config_type, (folder / "config.json").read_text(), str(folder))
-        return TrainedModel(task, config, facts["thresholds"], load_weights(folder / "weights.pt"))
+        return TrainedModel(task, config, thresholds, load_weights(folder / "weights.pt"))
 
     def probabilities(self, windows: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[np.ndarray]:
         """Yield ``(class,)`` for every window ``(sample,)``, a batch at a time, so that long files need little
@@ -96,8 +99,10 @@ def load_weights(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no file of weights at {path}.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable file of weights ({str(error).splitlines()[0]}).") from None
+    except Exception as error:  # damaged bytes make the unpickler stumble in any way
+        raise UserError(
+            f"{path} is no readable file of weights ({(str(error) or type(error).__name__).splitlines()[0]})."
+        ) from None
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state_dict.")
     return state

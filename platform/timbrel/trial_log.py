@@ -16,8 +16,9 @@ from timbrel.figures import per_class_figure
 from timbrel.metrics import metric_name
 from timbrel.settings import Experiment
 from timbrel.task import Task
-from timbrel.tracking import Run, Tracker
+from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
+from timbrel.training.run import evaluation_key
 from timbrel.training.worker import MODEL
 
 
@@ -31,8 +32,12 @@ class TrialConfigs:
 
     def of(self, values: Mapping[str, Any]) -> Experiment:
         """Return the config of the trial with these values."""
+        return configs.with_values(configs.from_json(self.load().config_type, self.base, "the study"), values)
+
+    def load(self) -> Task:
+        """Return the task."""
         task: Task = registry.load("task", self.task)
-        return configs.with_values(configs.from_json(task.config_type, self.base, "the study"), values)
+        return task
 
 
 class TrialLog(ray.tune.Callback):
@@ -86,9 +91,8 @@ class TrialLog(ray.tune.Callback):
             return
         name = " ".join(f"{path.split('.')[-1]}={_short(value)}" for path, value in trial.config.items())
         config = self.configs.of(trial.config)
-        run = self._connected.start(
-            name or self.configs.task, identity | {"timbrel.seed": str(config.seed)}, self.parent
-        )
+        own = {"timbrel.seed": str(config.seed), EVALUATION: evaluation_key(self.configs.load(), config)}
+        run = self._connected.start(name or self.configs.task, identity | own, self.parent)
         run.log_config(config)
         self._runs[trial.trial_id] = run
 

@@ -55,7 +55,7 @@ class MultiInstrument(Task[MultiInstrumentConfig]):
     """Instrument families and instruments heard in a short mixture."""
 
     name = "multi_instrument"
-    summary = "15 instrument families and instruments in 4 s; transfer learning and mixing (system 01)"
+    summary = "15 instrument families and instruments in 4 s; by transfer learning and mixing"
     config_type = MultiInstrumentConfig
     presets = MappingProxyType({"paper": {}, "small": SMALL, "smoke": SMOKE})
 

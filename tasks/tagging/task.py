@@ -70,7 +70,7 @@ class Tagging(Task[TaggingConfig]):
     """Which General MIDI programs sound in a clip."""
 
     name = "tagging"
-    summary = "pre-training: which of 128 General MIDI programs and drums sound in a clip (system 01, first phase)"
+    summary = "pre-training: which of 128 General MIDI programs and drums sound in a clip"
     config_type = TaggingConfig
     presets = MappingProxyType({"paper": {}, "small": SMALL, "smoke": SMOKE})
 

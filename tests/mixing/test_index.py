@@ -70,7 +70,6 @@ def test_one_data_set(build):
 
 
 def test_a_data_set_that_is_named_twice_counts_once(build):
-    # Shows a defect: its rows come twice, so a mixture of its only song can hold a stem twice.
     twice, once = build(data__datasets=("clicks", "clicks")), build(data__datasets=("clicks",))
     assert twice.paths.equals(once.paths)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import tyro
 
+import timbrel
 from timbrel.cli.data import prepare
 from timbrel.cli.experiments import train, tune
 from timbrel.cli.overview import list_
@@ -26,29 +27,38 @@ VERBS: dict[str, Callable[..., Any]] = {
     "list": list_,
 }
 
-DESCRIPTION = """Timbrel: experiments on who plays what in music.
+USAGE = """Timbrel: experiments on who plays what in music.
 
 A first study, start to end:
 
     timbrel prepare house_band --library library
     timbrel tune transfer_modes --library library --preset small
     mlflow ui
+
+Verbs (`timbrel VERB --help` says more):
 """
+
+
+def usage() -> str:
+    """Return what `timbrel --help` prints: each verb with the first line of its docstring."""
+    lines = [f"    {verb:<10} {(function.__doc__ or '').splitlines()[0]}" for verb, function in VERBS.items()]
+    return "\n".join([USAGE, *lines])
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the verb that the command line names; exit 2 with one sentence on an error of the user's."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in VERBS:
-            raise unknown_name("verb", arguments[0], VERBS)
-        tyro.extras.subcommand_cli_from_dict(
-            VERBS,
-            prog="timbrel",
-            description=DESCRIPTION,
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(usage())
+            sys.exit(0 if arguments else 2)
+        if arguments[0] == "--version":
+            print(timbrel.__version__)
+            sys.exit(0)
+        verb, *rest = arguments
+        if verb not in VERBS:
+            raise unknown_name("verb", verb, VERBS)
+        tyro.cli(VERBS[verb], prog=f"timbrel {verb}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
     except BaseException as error:
         cause = find_user_error(error)
         if cause is not None:

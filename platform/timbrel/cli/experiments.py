@@ -33,6 +33,8 @@ def train(
 ) -> None:
     """Train one model, logged to MLflow with its thresholds and test figures.
 
+    Pre-train a backbone, then fine-tune it:
+
         timbrel train tagging --library library --preset small
         timbrel train multi_instrument --library library --preset small \\
             --config transfer.mode=finetune transfer.checkpoint=RUN
@@ -78,6 +80,8 @@ def tune(
     storage: Storage = Path("runs"),
 ) -> None:
     """Run a study: a search over config fields, one MLflow parent run with a child run for each trial.
+
+    The three transfer modes, each with three seeds:
 
         timbrel tune transfer_modes --library library --preset small --seeds 0 1 2
 

@@ -20,6 +20,8 @@ def list_(
 ) -> None:
     """Show what there is: tasks, studies, sources, or the runs logged so far.
 
+    All of them, or one in detail:
+
         timbrel list tasks                      all tasks
         timbrel list tasks multi_instrument     every config field of one, with default and meaning
 
@@ -56,8 +58,8 @@ def _study(name: str) -> None:
 
     study = registry.load("study", name)
     print(f"{study.name}: {study.summary}\n\n{study.why}\n\ntask: {study.task}\nvaries:")
-    for path, values in study.space.items():
-        print(f"  {path}: {study.describe(path) if hasattr(study, 'describe') else values}")
+    for path in study.space:
+        print(f"  {path}: {study.describe(path)}")
     for path, value in study.fixed.items():
         print(f"fixed: {path}={value}")
 

@@ -19,6 +19,8 @@ def evaluate(
 ) -> None:
     """Judge a trained model on the test split of a library, at the thresholds chosen when it was trained.
 
+    On the library that it was trained on, or on another:
+
         timbrel evaluate RUN --library library
         timbrel evaluate RUN --library other_library --config evaluation.test_examples=480
 
@@ -44,6 +46,8 @@ def predict(
 ) -> None:
     """Say who plays in recordings: probabilities for each second, decisions, and a picture.
 
+    Several files at once:
+
         timbrel predict song.wav other.flac --run RUN --out predictions
 
     For each file NAME it writes NAME.csv (a row a second, a column a class), NAME.json (the same, with
@@ -51,7 +55,7 @@ def predict(
 
     Args:
         files: Recordings that libsndfile reads: wav, flac, ogg, mp3, aiff; any rate, any number of channels.
-        run: MLflow run id of a finished run, or a folder with an exported model.
+        run: MLflow run id of a finished run, or a folder that holds its `model` artifact.
         out: Folder for what is written.
     """
     from timbrel.predict import predict_files
@@ -68,6 +72,8 @@ def report(
     tracking_uri: TrackingUri = "",
 ) -> None:
     """Compare runs or studies as Markdown: mean ± standard deviation over seeds, and F1 per class.
+
+    A study's trials, or runs of your choice:
 
         timbrel report STUDY_RUN
         timbrel report RUN1 RUN2 RUN3 --out comparison.md

@@ -1,6 +1,6 @@
-"""The recipe of a mixture: every knob of the mix builder of system 01, as a config.
+"""The recipe of a mixture: every knob of the paper's mix builder, as a config.
 
-Source: the transfer-learning and mixing paper's mix builder (steps 1-5 in its section on data). The paper gives
+Source: the mix builder of the transfer-and-mixing paper (steps 1-5 in its section on data). The paper gives
 the structure, p_musical and the kinds of effects, but no value for the rest. The defaults here are ours, and
 together they are what this project calls the recipe ``paper``.
 """
@@ -36,15 +36,15 @@ class Effects:
     Kinds of effects: the paper. Probabilities and ranges: ours.
     """
 
-    gain: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    gain: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6.0, high=6.0))
     """Gain in dB."""
-    low_shelf: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    low_shelf: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6.0, high=6.0))
     """Low shelf, gain at 0 Hz in dB."""
-    high_shelf: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    high_shelf: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6.0, high=6.0))
     """High shelf, gain at the Nyquist frequency in dB."""
-    peaking: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6, high=6))
+    peaking: Effect = field(default_factory=lambda: Effect(p=0.5, low=-6.0, high=6.0))
     """Peaking filter, gain at its centre in dB."""
-    pitch_shift: Effect = field(default_factory=lambda: Effect(p=0.25, low=-2, high=2))
+    pitch_shift: Effect = field(default_factory=lambda: Effect(p=0.25, low=-2.0, high=2.0))
     """Pitch shift in semitones; non-musical mixtures only."""
     time_stretch: Effect = field(default_factory=lambda: Effect(p=0.25, low=0.8, high=1.25))
     """Time stretch as a rate, above 1 is faster; non-musical mixtures only."""
@@ -60,7 +60,7 @@ class Recipe:
 
     sample_rate: Annotated[int, Gt(0)] = 32_000
     """Hz (paper: 32 kHz)."""
-    seconds: Annotated[float, Gt(0)] = 4.0
+    seconds: Annotated[float, Interval(gt=0, le=600)] = 4.0
     """Length of a mixture in s (paper: 4 s)."""
     p_musical: Probability = 0.4
     """Share of musical mixtures: one song, one time position. Paper: best at 0.4; 0.6 in its Table 1."""
@@ -91,7 +91,7 @@ PAPER = Recipe()
 
 NO_EFFECTS = Effects(
     **{
-        name: Effect(p=0, low=1, high=1) if name == "time_stretch" else Effect(p=0, low=0, high=0)
+        name: Effect(p=0.0, low=1.0, high=1.0) if name == "time_stretch" else Effect(p=0.0, low=0.0, high=0.0)
         for name in Effects.__dataclass_fields__
     }
 )

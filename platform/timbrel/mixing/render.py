@@ -45,6 +45,7 @@ def render_source(source: SourcePlan, index: StemIndex, recipe: Recipe) -> np.nd
     audio = read_chunk(
         Path(index.root) / index.paths[source.stem].as_py(),
         int(index.sample_rates[source.stem]),
+        int(index.frames[source.stem]),
         source.start_s,
         source.seconds,
         recipe.sample_rate,
@@ -65,10 +66,12 @@ def apply_effect(effect: EffectPlan, audio: np.ndarray, sample_rate: int) -> np.
     return np.asarray(transform(audio, sample_rate=sample_rate), dtype=np.float32)
 
 
-def read_chunk(path: Path, stored_rate: int, start_s: float, seconds: float, sample_rate: int) -> np.ndarray:
+def read_chunk(
+    path: Path, stored_rate: int, frames: int, start_s: float, seconds: float, sample_rate: int
+) -> np.ndarray:
     """Return ``seconds`` of a library file from ``start_s`` on, as mono float32 ``(sample,)`` at ``sample_rate``.
 
-    What lies past the end of the file is silence.
+    ``stored_rate`` (Hz) and ``frames`` are what the catalogue says of the file. What lies past its end is silence.
 
     Raises:
         UserError: the file is missing, damaged, or not what the catalogue says.
@@ -79,9 +82,10 @@ def read_chunk(path: Path, stored_rate: int, start_s: float, seconds: float, sam
     wanted = round(seconds * stored_rate)
     try:
         with soundfile.SoundFile(path) as file:
-            if file.samplerate != stored_rate:
+            if (file.samplerate, file.frames) != (stored_rate, frames):
                 raise UserError(
-                    f"{path} is at {file.samplerate} Hz, the catalogue says {stored_rate}: prepare it anew."
+                    f"{path} holds {file.frames} samples at {file.samplerate} Hz, the catalogue says {frames} at "
+                    f"{stored_rate} Hz: prepare its data set anew."
                 )
             file.seek(min(first - before, file.frames))
             audio = file.read(before + wanted + margin, dtype="float32", always_2d=True).mean(axis=1)

@@ -13,7 +13,7 @@ from timbrel.torchaudio_cpu import torchaudio
 
 @dataclass(frozen=True, kw_only=True)
 class LogMelConfig:
-    """Log-mel spectrogram of system 01: 128 bands, window 512, hop 256, in dB."""
+    """Log-mel spectrogram of the transfer-and-mixing paper: 128 bands, window 512, hop 256, in dB."""
 
     bands: Annotated[int, Gt(0)] = 128
     """Mel bands."""

@@ -1,7 +1,7 @@
 """The short-chunk CNN: seven blocks of 3 x 3 convolution, each halving time and frequency.
 
 Source: Won et al., "Evaluation of CNN-based automatic music tagging models" (SMC 2020), class ``ShortChunkCNN``
-in their code; used by system 01 for instrument recognition.
+in their code; used by the transfer-and-mixing paper for instrument recognition.
 """
 
 import itertools

@@ -13,13 +13,13 @@ from timbrel.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Transfer learning as in system 01, Table 1."""
+    """Transfer learning as in Table 1 of the transfer-and-mixing paper."""
 
     mode: Literal["scratch", "frozen", "finetune"] = "scratch"
     """scratch: no pre-trained weights; frozen: pre-trained backbone that stays as it is, batch-norm statistics
     included; finetune: pre-trained backbone that learns on. The head always starts anew."""
     checkpoint: str = ""
-    """Where frozen and finetune start from: the id of a run of this platform, or a file that `timbrel` exported."""
+    """Where frozen and finetune start from: the id of a run of this platform, or a file of weights."""
     head_lr: Annotated[float, Ge(0)] = 0.01
     """Learning rate of the head (paper: 0.01)."""
     backbone_lr: Annotated[float, Ge(0)] | None = None
@@ -88,6 +88,9 @@ def load_backbone(model: Classifier, weights: Mapping[str, torch.Tensor], where:
     """
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     given = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+    strange = [name for name, tensor in given.items() if name not in wanted or not isinstance(tensor, torch.Tensor)]
+    if strange:
+        raise UserError(f"the weights of {where} are of another architecture: this model has no tensor '{strange[0]}'.")
     for name, shape in wanted.items():
         if name not in given:
             raise UserError(f"the weights of {where} are of another architecture: they lack '{name}'.")

@@ -75,10 +75,7 @@ class Learner:
             losses.append(loss.detach())
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
-            raise UserError(
-                f"the training loss is {mean} in epoch {self.epoch + 1}: "
-                "lower the learning rates or use training.precision=float32."
-            )
+            raise _diverged(f"the training loss is {mean} in epoch {self.epoch + 1}")
         self.epoch += 1
         return mean
 
@@ -87,8 +84,14 @@ class Learner:
         return predict(self.model, examples["audio"], self.device, self.config.training.precision, batch_size)
 
     def validate(self, valid: Examples) -> dict[str, float]:
-        """Return the validation metrics, and remember the weights if the loss is the lowest so far."""
+        """Return the validation metrics, and remember the weights if the loss is the lowest so far.
+
+        Raises:
+            UserError: the output is no longer finite.
+        """
         scores = self.predict(valid)
+        if not np.isfinite(scores).all():  # the last step of an epoch may overflow after its loss was finite
+            raise _diverged(f"the model's output on the validation set is not finite after epoch {self.epoch}")
         values = metrics.evaluate(valid["labels"], scores, self.classes, self._thresholds(valid, scores))
         if values[LOSS] < self.best_loss:
             self.best_loss, self.best_epoch = values[LOSS], self.epoch
@@ -140,6 +143,10 @@ class Learner:
             for name in ("audio", "labels")
         )
         return audio.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+
+def _diverged(what: str) -> UserError:
+    return UserError(f"{what}: lower the learning rates or use training.precision=float32.")
 
 
 def _autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
