@@ -75,7 +75,7 @@ def test_the_head_runs_no_task_and_is_not_spot_while_the_others_are(config):
     assert "--num-cpus=0" in start_command(config, "head")
     assert "InstanceMarketOptions" not in head["node_config"]
     for node_type in workers:
-        assert node_type["min_workers"] == 0
+        assert node_type["min_workers"] == 1
         assert node_type["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert sum(node_type["max_workers"] for node_type in workers) == config["max_workers"]
 

@@ -16,14 +16,15 @@ from timbrel import registry
 from timbrel.library import Library
 from timbrel.report import comparison_table
 from timbrel.runtime import ray_session, share_cluster
-from timbrel.search import Job, Search, run_trials
+from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
 from timbrel.study import Study
 from timbrel.task import Task
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
 from timbrel.training.run import evaluation_key, render_evaluation_sets
-from timbrel.trial_log import TrialConfigs, TrialLog
+from timbrel.training.trial import Job, TrialConfigs
+from timbrel.trial_log import TrialLog
 
 
 class Interrupted(KeyboardInterrupt):

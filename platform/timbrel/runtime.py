@@ -13,10 +13,6 @@ from timbrel.errors import UserError
 from timbrel.mixing.pool import Pool
 
 ENVIRONMENT = {
-    # Activations of a training step pass glibc's thresholds, and giving the memory back and asking for it again at
-    # each step took four fifths of the time of a CNN's step on a CPU.
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 33),
     # How often a run's controller looks for reports; at the default of 2 s short epochs would wait for it.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A run is several processes that mostly wait; Ray takes more than one a CPU for a mistake and says so.
@@ -31,6 +27,15 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
 """Set before Ray starts, so that every process it starts inherits them; values of the user's own win."""
+
+
+WORKER_ENVIRONMENT = {
+    # Activations of a training step pass glibc's thresholds, and giving the memory back and asking for it again at
+    # each step took four fifths of the time of a CNN's step on a CPU.
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 33),
+}
+"""Of the Train workers alone: other processes should give back what they no longer need."""
 
 
 @contextlib.contextmanager

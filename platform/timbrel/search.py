@@ -10,57 +10,19 @@ from typing import Any
 
 import ray.tune
 import ray.tune.schedulers
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from timbrel import config as configs
-from timbrel import registry
-from timbrel.library import Library
-from timbrel.runtime import DRIVER_CPUS, Share
+from timbrel.runtime import DRIVER_CPUS
 from timbrel.settings import Experiment
 from timbrel.study import Study
 from timbrel.task import Task
-from timbrel.training.run import EvaluationSets, evaluation_key, render_evaluation_sets, train_run
-from timbrel.trial_log import TrialConfigs, TrialLog
+from timbrel.training.trial import Job, run_trial
+from timbrel.trial_log import TrialLog
 
 ASHA_GRACE = 0.2
 """Share of the epochs that every trial gets before early stopping may end it."""
 TUNE = "tune"
 """The folder, within a run's, in which Ray Tune keeps what it needs to resume."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a study have in common; it travels to each trial."""
-
-    configs: TrialConfigs
-    library: str
-    folder: str
-    """Where the trials' checkpoints are kept."""
-    share: Share
-    sets: Mapping[str, EvaluationSets] = field(default_factory=dict)
-    """Evaluation sets rendered once for all trials whose config asks for the same, by ``evaluation_key``."""
-    pretrained: Mapping[str, Any] = field(default_factory=dict)
-    """Weights in Ray's object store, by the name under which a config asks for them."""
-
-
-def run_trial(values: dict[str, Any], job: Job) -> None:
-    """Lead one trial: what Ray Tune calls, in a process of its own on some node."""
-    task: Task = registry.load("task", job.configs.task)
-    config = job.configs.of(values)
-    library = Library.open(job.library)
-    sets = job.sets.get(evaluation_key(task, config)) or render_evaluation_sets(task, config, library, job.share.pool)
-    name = task.pretrained(config)
-    train_run(
-        task,
-        config,
-        library,
-        sets,
-        job.pretrained[name] if name else None,
-        job.share,
-        job.folder,
-        ray.tune.get_context().get_trial_id(),  # no timestamp: a restarted trial finds its checkpoints by this name
-        [TuneReportCallback()],
-    )
 
 
 @dataclass(frozen=True)

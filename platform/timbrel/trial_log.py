@@ -3,41 +3,19 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 from tqdm import tqdm
 
-from timbrel import config as configs
-from timbrel import registry
 from timbrel.figures import per_class_figure
 from timbrel.metrics import metric_name
-from timbrel.settings import Experiment
-from timbrel.task import Task
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.run import evaluation_key
+from timbrel.training.trial import TrialConfigs
 from timbrel.training.worker import MODEL
-
-
-@dataclass(frozen=True)
-class TrialConfigs:
-    """How a trial's values become its config."""
-
-    task: str
-    base: str
-    """The config, as JSON, that a trial's values are applied to."""
-
-    def of(self, values: Mapping[str, Any]) -> Experiment:
-        """Return the config of the trial with these values."""
-        return configs.with_values(configs.from_json(self.load().config_type, self.base, "the study"), values)
-
-    def load(self) -> Task:
-        """Return the task."""
-        task: Task = registry.load("task", self.task)
-        return task
 
 
 class TrialLog(ray.tune.Callback):

@@ -50,7 +50,7 @@ SMALL = {
     "mixing.sample_rate": 16_000,
     "model.width": 16,
     "lr": 3e-3,
-    "training.epochs": 10,
+    "training.epochs": 8,
     "training.batches_per_epoch": 20,
     "training.decay": 0.3,
     "training.decay_steps": 3,

@@ -1,5 +1,7 @@
 """The stream of mixtures over a real pool of actors: the same bytes, however it is made."""
 
+import time
+
 import numpy as np
 import pytest
 import ray
@@ -47,9 +49,14 @@ def test_another_seed_or_stream_is_another_sequence(stream, expected, composed_i
         assert not np.array_equal(rows["audio"], expected["audio"][:4])
 
 
-def test_a_slow_consumer_does_not_make_the_pool_run_ahead_without_bound(stream):
-    """One long stream is read lazily: a consumer that stops early has not caused all of it to be mixed."""
+def test_a_consumer_that_stops_early_gets_its_actors_back(stream):
+    """A stream of a million is mixed as it is read; leaving it ends the pool."""
+    total = ray.cluster_resources()["CPU"]
     batches = read_batches(stream_batches(stream, 0, 1_000_000, 8, Pool(1, 0.4)))
-    first = next(batches)
-    np.testing.assert_array_equal(first["number"], np.arange(8))
+    np.testing.assert_array_equal(next(batches)["number"], np.arange(8))
+    assert ray.available_resources()["CPU"] < total
     batches.close()
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < total:
+        assert time.monotonic() < deadline, "the mixing actors still run"
+        time.sleep(0.5)

@@ -89,7 +89,7 @@ def read_batches(rows: Any) -> Iterator[dict[str, np.ndarray]]:
         yield {name: values[0] for name, values in row.items()}
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_calls=1)  # its process ends with it: an idle one would keep 0.4 GB for nothing
 def collect(stream: Stream, examples: int, pool: Pool) -> Mapping[str, np.ndarray]:
     """Return the first ``examples`` examples of a stream, all at once: an evaluation set."""
     batches = list(read_batches(stream_batches(stream, 0, examples, min(16, examples), pool)))

@@ -18,7 +18,7 @@ from timbrel.library import Library
 from timbrel.mixing.index import build_index
 from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
 from timbrel.mixing.recipe import NO_EFFECTS, Recipe
-from timbrel.runtime import Share
+from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.training.worker import train_worker
@@ -133,6 +133,7 @@ def train_run(
             storage_path=folder,
             failure_config=ray.train.FailureConfig(max_failures=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},  # type: ignore[call-arg]  # Train V2 takes it
             callbacks=callbacks,
         ),
     )

@@ -1,12 +1,14 @@
 """What a Ray Train worker does: a stream of mixtures and a learner, epoch by epoch, with a checkpoint after each."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
@@ -18,8 +20,10 @@ from timbrel import config as configs
 from timbrel import registry
 from timbrel.errors import find_user_error
 from timbrel.mixing.pool import read_batches
-from timbrel.trained import TrainedModel
-from timbrel.training.loop import LOSS, Examples, Learner
+
+if TYPE_CHECKING:
+    from timbrel.trained import TrainedModel
+    from timbrel.training.loop import Examples, Learner
 
 STATE = "state.pt"
 """In a checkpoint: everything that a resumed run needs."""
@@ -51,6 +55,10 @@ def _train(settings: dict[str, Any]) -> None:
     ``pretrained`` in Ray's object store. Only worker 0 evaluates, on whole sets, so metrics are never averages
     of averages.
     """
+    # Imported here, because the processes that only pass this function on have no use for it.
+    from timbrel.trained import TrainedModel
+    from timbrel.training.loop import Learner
+
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -139,6 +147,8 @@ def _report(
 
 def named(split: str, values: dict[str, float]) -> dict[str, float]:
     """Prefix metrics with their split; the loss gets the short name under which all tools look for it."""
+    from timbrel.training.loop import LOSS
+
     return {f"{split}/{'loss' if name == LOSS else name}": value for name, value in values.items()}
 
 
