@@ -66,8 +66,10 @@ def run_trials(search: Search, job: Job, log: TrialLog, *, resume: bool = False)
     epochs = search.base.training.epochs
     algorithm = scheduler = None
     if search.samples:
+        import optuna
         from ray.tune.search.optuna import OptunaSearch
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         algorithm = OptunaSearch(metric=search.metric, mode=search.mode, seed=search.base.seed)
     if search.early_stopping:
         # By epoch, not by Tune's own count of reports, which starts anew in a resumed trial. The last epoch is out

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pandas as pd
 
 import timbrel
@@ -69,9 +70,20 @@ class Tracker:
         if self.uri.startswith(("http://", "https://")):
             self._knock()
         try:
-            return MlflowClient(tracking_uri=self.uri)
+            with self._only_one():
+                client = MlflowClient(tracking_uri=self.uri)
+                client.search_experiments(max_results=1)
         except MlflowException as error:
             raise UserError(f"MLflow can't use the tracking URI {self.uri}: {error}") from None
+        return client
+
+    def _only_one(self) -> contextlib.AbstractContextManager:
+        """Keep other processes out while MLflow makes the tables of a new SQLite file: it does not do so itself."""
+        if not self.uri.startswith("sqlite:///"):
+            return contextlib.nullcontext()
+        file = Path(self.uri.removeprefix("sqlite:///"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(file.with_name(f".{file.name}.lock"))
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> "Run":
         """Open a new run."""

@@ -159,8 +159,9 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def _log_epoch(run: Run, values: Mapping[str, Any]) -> None:
-    """Log our own figures among those that Ray adds."""
-    ours = {name: value for name, value in values.items() if "/" in name or name == "best_epoch"}
+    """Log our own figures among those that Ray adds; the last report repeats the best epoch's validation figures."""
+    kinds = ("test/",) if "finished" in values else ("train/", "valid/")
+    ours = {name: value for name, value in values.items() if name.startswith(kinds) or name == "best_epoch"}
     run.log_metrics(ours, step=int(values["epoch"]))
 
 
