@@ -71,11 +71,9 @@ class Tracker:
             self._knock()
         try:
             with self._only_one():
-                client = MlflowClient(tracking_uri=self.uri)
-                client.search_experiments(max_results=1)
+                return MlflowClient(tracking_uri=self.uri)
         except MlflowException as error:
             raise UserError(f"MLflow can't use the tracking URI {self.uri}: {error}") from None
-        return client
 
     def _only_one(self) -> contextlib.AbstractContextManager:
         """Keep other processes out while MLflow makes the tables of a new SQLite file: it does not do so itself."""

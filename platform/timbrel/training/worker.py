@@ -101,12 +101,10 @@ def _train(settings: dict[str, Any]) -> None:
     trained = TrainedModel(
         task, config, dict(zip(learner.classes, map(float, thresholds), strict=True)), learner.best_weights
     )
-    values = {
-        "epoch": training.epochs,
-        "best_epoch": learner.best_epoch,
-        "finished": 1,
-        **named("test", figures),
-    }
+    # Search algorithm and scheduler want to see their metric in every report; the model is that of the best epoch.
+    best = {name: value for name, value in history[learner.best_epoch - 1].items() if name.startswith("valid/")}
+    final = {"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1}
+    values = {**final, **best, **named("test", figures)}
     _report(values, learner, history, earlier, trained)
 
 
