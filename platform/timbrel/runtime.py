@@ -46,9 +46,10 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     study with early stopping would hang, because Ray frees a stopped trial's workers through the dashboard's API.
 
     Raises:
-        UserError: the dashboard is asked for, and the cluster was started without it.
+        UserError: the dashboard is asked for, and the cluster has none, or another Ray is on this machine.
     """
     import ray
+    from ray._private import services
 
     if ray.is_initialized():
         yield
@@ -64,6 +65,13 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         raise UserError(
             "a study with early stopping needs Ray's dashboard, through which Ray frees the workers of stopped trials: "
             "install ray[default] and start the cluster with `ray start --head --include-dashboard=true`."
+        )
+    # Asked for the State API of "this" Ray, Ray looks for one on the machine, and gives up where it finds two.
+    if dashboard and not address and len(services.find_gcs_addresses()) > 1:
+        ray.shutdown()
+        raise UserError(
+            "a study with early stopping can't start beside another Ray on this machine: wait for the other to end, "
+            "or run both on one cluster (`ray start --head`, then export RAY_ADDRESS=auto)."
         )
     from ray.data import DataContext
 
