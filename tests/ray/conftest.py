@@ -1,4 +1,4 @@
-"""One small real Ray, and one small library, for all tests that need them."""
+"""One small real Ray, and one small library, for each module of tests that need them; other tests run without Ray."""
 
 import dataclasses
 from pathlib import Path
@@ -13,13 +13,13 @@ from timbrel.prepare import prepare
 from timbrel.runtime import ray_session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster():
     with ray_session():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def composed_library(ray_cluster, tmp_path_factory) -> Path:
     """Twelve short composed songs, stored by Ray tasks."""
     root = tmp_path_factory.mktemp("library")
@@ -28,12 +28,12 @@ def composed_library(ray_cluster, tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def short_recipe() -> Recipe:
     return Recipe(sample_rate=8_000, seconds=1.0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def composed_index(composed_library, short_recipe):
     task = registry.load("task", "multi_instrument")
     # So short a hop only for the network, which is not used here, to accept so short a mixture.
