@@ -5,7 +5,7 @@ how to read its audio and its notes, and does so in the process that stores it. 
 stored by several processes or nodes at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -102,6 +102,3 @@ class Source(Protocol):
             UserError: nothing usable is there; the message says what was expected.
         """
         ...
-
-
-Options = Mapping[str, str]
