@@ -2,7 +2,8 @@
 
 from ray import tune
 
-from timbrel.study import Pretraining, Study
+from search_spaces.pretraining import TAGGING
+from timbrel.study import Study
 
 STUDY = Study(
     name="transfer_modes",
@@ -16,9 +17,5 @@ STUDY = Study(
     task="multi_instrument",
     space={"transfer.mode": tune.grid_search(["scratch", "frozen", "finetune"])},
     fixed={"mixing.p_musical": 0.6},
-    pretraining=Pretraining(
-        task="tagging",
-        field="transfer.checkpoint",
-        shared=("data.datasets", "mixing.sample_rate", "mixing.seconds", "front_end.", "model."),
-    ),
+    pretraining=TAGGING,
 )

@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import threading
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from timbrel import activity
 from timbrel import library as lib
 from timbrel.errors import UserError
-from timbrel.library import CATALOGUE, NOTES, SPLITS, Library, assign_splits, safe_name
+from timbrel.library import CATALOGUE, NOTES, Library, safe_name
 from timbrel.prepare import prepare
 from timbrel.sources import Found, Note, Performance, Skipped, Song, Stem
 
@@ -171,50 +170,6 @@ def test_long_names_in_any_script(tmp_path):
 
 
 # Splits
-
-
-def split_rows(groups, songs_each=2, official=None):
-    return [
-        {"group": f"group {group}", "song": f"{group}/{number}", "split": official}
-        for group in range(groups)
-        for number in range(songs_each)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("groups", "expected"), [(200, (130, 35, 35)), (40, (26, 7, 7)), (3, (1, 1, 1)), (2, (2, 0, 0))]
-)
-def test_shares_of_the_splits(groups, expected):
-    rows = split_rows(groups, songs_each=1)
-    assign_splits(rows, "d")
-    counts = Counter(row["split"] for row in rows)
-    assert tuple(counts[split] for split in SPLITS) == expected
-
-
-@given(st.integers(1, 60), st.randoms(use_true_random=False))
-def test_groups_are_never_split_and_order_does_not_matter(groups, shuffler):
-    rows, shuffled = split_rows(groups), split_rows(groups)
-    shuffler.shuffle(shuffled)
-    assign_splits(rows, "d")
-    assign_splits(shuffled, "d")
-    assert {row["song"]: row["split"] for row in rows} == {row["song"]: row["split"] for row in shuffled}
-    assert len({(row["group"], row["split"]) for row in rows}) == groups
-    if groups >= 3:
-        assert {row["split"] for row in rows} == set(SPLITS)
-
-
-def test_splits_differ_between_data_sets():
-    rows, others = split_rows(40), split_rows(40)
-    assign_splits(rows, "d")
-    assign_splits(others, "e")
-    assert [row["split"] for row in rows] != [row["split"] for row in others]
-
-
-def test_official_splits_are_kept():
-    rows = split_rows(4, official="test") + [{"group": f"g{i}", "song": f"g{i}", "split": None} for i in range(10)]
-    assign_splits(rows, "d")
-    assert {row["split"] for row in rows[:8]} == {"test"}
-    assert Counter(row["split"] for row in rows[8:]) == {"train": 6, "valid": 2, "test": 2}
 
 
 # The digest

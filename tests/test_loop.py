@@ -25,7 +25,8 @@ def examples(tiny_config, instrument_task):
         labels[:, :3] = generator.integers(0, 2, (count, 3))
         tones = np.stack([0.2 * np.sin(2 * np.pi * hz * time_s) for hz in (500, 1500, 4000)])
         audio = labels[:, :3] @ tones + generator.normal(scale=0.01, size=(count, len(time_s)))
-        return {"audio": audio.astype(np.float32), "labels": labels}
+        songs = np.array([f"song {example % 4}" for example in range(count)])
+        return {"audio": audio.astype(np.float32), "labels": labels, "song": songs}
 
     return make
 
@@ -107,8 +108,13 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(learner, examples, tmp_
     assert same(second.model.state_dict(), undisturbed.model.state_dict())
     assert second.best_epoch == undisturbed.best_epoch
     assert same(second.best_weights, undisturbed.best_weights)
-    (thresholds, figures), (others, other_figures) = undisturbed.finish(valid, test), second.finish(valid, test)
+    (thresholds, figures, outputs), (others, other_figures, _) = (
+        each.finish(valid, test) for each in (undisturbed, second)
+    )
     np.testing.assert_array_equal(thresholds, others)
+    np.testing.assert_array_equal(outputs["test"].scores, undisturbed.predict(test))
+    np.testing.assert_array_equal(outputs["valid"].labels, valid["labels"])
+    assert outputs["test"].songs.tolist() == test["song"].tolist()
     np.testing.assert_equal(figures, other_figures)
 
 
@@ -160,12 +166,12 @@ def test_the_best_epoch_is_kept(learner, examples):
     assert subject.best_epoch == best + 1
     assert subject.best_loss == losses[best]
     assert same(subject.best_weights, weights[best])
-    thresholds, figures = subject.finish(valid, test)
+    thresholds, figures, _ = subject.finish(valid, test)
     assert same(subject.model.state_dict(), weights[best])
     assert thresholds.shape == (15,)
     assert "roc_auc_macro" in figures
     # Thresholds are chosen on validation, not on test.
-    others, _ = subject.finish(valid, valid)
+    others, _, _ = subject.finish(valid, valid)
     np.testing.assert_array_equal(others, thresholds)
 
 
@@ -174,7 +180,7 @@ def test_threshold_rules(learner, examples, rule):
     subject = learner(evaluation__threshold_rule=rule, evaluation__fixed_threshold=0.2)
     subject.train_epoch(batches(examples(16)))
     subject.validate(examples(16, 1))
-    thresholds, _ = subject.finish(examples(16, 1), examples(16, 2))
+    thresholds, _, _ = subject.finish(examples(16, 1), examples(16, 2))
     if rule == "fixed":
         assert set(thresholds) == {0.2}
     if rule == "global":

@@ -51,7 +51,7 @@ def test_log_mel_agrees_with_librosa(sample_rate, max_hz):
     audio = (0.3 * np.sin(2 * np.pi * 440 * time_s) + np.random.default_rng(0).normal(scale=0.05, size=sample_rate))[
         None
     ].astype(np.float32)
-    front_end = LogMel(LogMelConfig(max_hz=max_hz), sample_rate)
+    front_end = LogMel(LogMelConfig(bands=128, max_hz=max_hz), sample_rate)
     got = front_end.decibel(front_end.power(torch.from_numpy(audio)))[0].numpy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters")  # so it is in the paper's front end
@@ -75,12 +75,12 @@ def test_log_mel_agrees_with_librosa(sample_rate, max_hz):
 
 
 def test_silence_is_minus_100_db():
-    front_end = LogMel(LogMelConfig(), 16_000)
+    front_end = LogMel(LogMelConfig(bands=128), 16_000)
     assert (front_end.decibel(front_end.power(torch.zeros(1, 16_000))) == -100).all()
 
 
 def test_the_front_end_keeps_full_precision_under_autocast():
-    front_end = LogMel(LogMelConfig(), 16_000).eval()
+    front_end = LogMel(LogMelConfig(bands=128), 16_000).eval()
     audio = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
     plain = front_end(audio)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -88,7 +88,7 @@ def test_the_front_end_keeps_full_precision_under_autocast():
 
 
 def test_normalisation_is_over_the_one_channel():
-    front_end = LogMel(LogMelConfig(), 16_000)
+    front_end = LogMel(LogMelConfig(bands=128), 16_000)
     got = front_end(torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)))
     assert got.shape == (3, 1, 128, 63)
     assert got.mean().item() == pytest.approx(0, abs=1e-4)
@@ -282,7 +282,7 @@ def test_transfer_needs_a_checkpoint(instrument_task, tiny_config, mode):
 
 
 def test_a_classifier_of_ones_own():
-    model = Classifier(torch.nn.Identity(), torch.nn.Linear(10, 4), Head(4, 3), frozen=True).train()
+    model = Classifier(torch.nn.Identity(), torch.nn.Linear(10, 4), Head(4, 4, 3), frozen=True).train()
     assert model(torch.zeros(2, 10)).shape == (2, 3)
     assert [name for name, p in model.named_parameters() if p.requires_grad] == [
         f"head.{layer}.{kind}" for layer in (0, 1, 4) for kind in ("weight", "bias")

@@ -96,14 +96,15 @@ def test_studies_fit_their_task(name):
     assert study.samples > 0 or all("grid_search" in values for values in study.space.values())
     assert study.mode in ("min", "max")
     if study.pretraining:
-        assert study.pretraining.field in known
+        assert study.pretraining.target in known
         first = field_types(registry.load("task", study.pretraining.task).config_type)
-        for branch in study.pretraining.shared:
-            assert any(path.startswith(branch) for path in first)
-            assert any(path.startswith(branch) for path in known)
+        values = study.pretraining.config_values(flatten(base(study)))
+        assert set(values) <= set(first)
+        assert values["backbone"] == "short_chunk_cnn"
+        assert {"mixing.sample_rate", "front_end.hop", "model.width"} <= set(values)
 
 
-@pytest.mark.parametrize("preset", ["paper", "small", "smoke"])
+@pytest.mark.parametrize("preset", ["paper", "published", "small", "smoke"])
 @pytest.mark.parametrize("name", STUDIES)
 def test_studies_go_with_every_preset(name, preset):
     study = registry.load("study", name)

@@ -63,7 +63,7 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
             "timbrel.kind": "evaluation",
             "timbrel.task": trained.task.name,
             "timbrel.evaluated_run": run_id,
-            "timbrel.data_digest": library.digest(config.data.datasets),
+            "timbrel.data_digest": library.digest(config.data.all_datasets),
         },
     )
     run.log_config(config)
@@ -76,7 +76,7 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
 
 def _digest(library: Library, config: Experiment) -> str:
     """Return the digest of the data sets that a config names, empty if the library lacks one of them."""
-    return library.digest(config.data.datasets) if set(config.data.datasets) <= set(library.datasets) else ""
+    return library.digest(config.data.all_datasets) if set(config.data.all_datasets) <= set(library.datasets) else ""
 
 
 def per_class_table(figures: Mapping[str, float], trained: TrainedModel) -> str:

@@ -13,6 +13,7 @@ import ray.tune
 
 from timbrel import config as configs
 from timbrel import registry
+from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.report import comparison_table
 from timbrel.runtime import ray_session, share_cluster
@@ -41,10 +42,12 @@ class Workplace:
     """Folder for checkpoints until a run has finished."""
     mixers: int = 0
     """Mixing actors a run; 0: what the cluster's CPUs leave."""
+    share_gb: float = 20.0
+    """Disk in GB for mixtures that several trials of a study share."""
 
     def tags(self, config: Experiment, **names: str) -> dict[str, str]:
         """Return the MLflow tags that tell a run from others."""
-        digest = self.library.digest(config.data.datasets)
+        digest = self.library.digest(config.data.all_datasets)
         return {**{f"timbrel.{key}": name for key, name in names.items()}, "timbrel.data_digest": digest}
 
     def interrupted(self, fingerprint: str) -> Any:
@@ -163,7 +166,11 @@ def _run(search: Search, place: Workplace, tags: Mapping[str, str], parent: str 
     )
     known = search.configurations()
     names = sorted({name for config in known if (name := task.pretrained(config))})
-    pretrained = {name: ray.put(resolve_weights(tracker, name)) for name in names}
+    weights = {name: resolve_weights(tracker, name) for name in names}
+    for config in {configs.fingerprint(config): config for config in known}.values():
+        if name := task.pretrained(config):  # what doesn't fit is said here, before anything is mixed
+            task.load_pretrained(task.build_model(config), config, weights[name])
+    pretrained = {name: ray.put(state) for name, state in weights.items()}
     sets = {}
     for config in known:
         key = evaluation_key(task, config)
@@ -172,7 +179,7 @@ def _run(search: Search, place: Workplace, tags: Mapping[str, str], parent: str 
             print(f"mixing {rules.valid_examples} validation and {rules.test_examples} test examples", flush=True)
             sets[key] = render_evaluation_sets(task, config, place.library, share.pool)
     trial_configs = TrialConfigs(task.name, configs.to_json(search.base))
-    job = Job(trial_configs, str(place.library.root), str(folder), share, sets, pretrained)
+    job = Job(trial_configs, str(place.library.root), str(folder), share, sets, pretrained, _kept(search, place))
     log = TrialLog(tracker.uri, tags, parent, trial_configs, search.base.training.epochs, search.count)
     try:
         results = run_trials(search, job, log, resume=resume)
@@ -189,29 +196,42 @@ def _run(search: Search, place: Workplace, tags: Mapping[str, str], parent: str 
     shutil.rmtree(folder)  # the models are in MLflow, and checkpoints serve resuming alone
 
 
+def _kept(search: Search, place: Workplace) -> dict[str, int]:
+    """Return up to which example each stream of mixtures is kept on disk, within the space that the user allows."""
+    shared = [key for key, trials in search.streams().items() if trials > 1]
+    config = search.base
+    total = config.training.epochs * config.training.examples_per_epoch
+    bytes_each = 4 * config.mixing.samples
+    return {key: min(total, int(place.share_gb * 1e9 / len(shared) / bytes_each)) for key in shared}
+
+
 def _pretrained(study: Study, config: Experiment, place: Workplace, preset: str, parent: str) -> Experiment:
     """Return the study's config with a checkpoint to start from, training one on songs of its own if there is none."""
     plan = study.pretraining
     values = configs.flatten(config)
-    if plan is None or values[plan.field]:
+    if plan is None or values[plan.target]:
         return config
     task: Task = registry.load("task", plan.task)
-    shared = {path: value for path, value in values.items() if path.startswith(plan.shared)}
+    if preset not in task.presets:
+        raise UserError(
+            f"with --preset {preset} set --config {plan.target}=FILE_OR_RUN: task {plan.task}, which would be trained "
+            "first, has no such preset."
+        )
     own = {"data.songs_to": plan.songs, "seed": config.seed}
-    first = configs.with_values(task.config_type(), {**task.presets[preset], **shared, **own})
-    fingerprint = configs.fingerprint(task.name, first, place.library.digest(first.data.datasets))
+    first = configs.with_values(task.config_type(), {**task.presets[preset], **plan.config_values(values), **own})
+    fingerprint = configs.fingerprint(task.name, first, place.library.digest(first.data.all_datasets))
     done = [run for run in place.tracker.find({"timbrel.fingerprint": fingerprint}) if run.info.status == "FINISHED"]
     if done:
         run_id = done[0].info.run_id
         print(f"starting from the {task.name} run {run_id}, trained earlier with the same config and data")
     else:
         print(
-            f"no {plan.field} given: pre-training task {task.name} on {plan.songs:.0%} of the songs, "
+            f"no {plan.target} given: pre-training task {task.name} on {plan.songs:.0%} of the songs, "
             "which the trials will not see"
         )
         resume = place.interrupted(fingerprint) is not None
         run_id = train_once(task, first, place, resume=resume, parent=parent)
-    return configs.with_values(config, {plan.field: run_id, "data.songs_from": plan.songs})
+    return configs.with_values(config, {plan.target: run_id, "data.songs_from": plan.songs})
 
 
 def _earlier(place: Workplace, fingerprint: str) -> Any:

@@ -25,19 +25,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile
 
 from timbrel import activity
 from timbrel.errors import UserError, unknown_name
 from timbrel.sources import Performance, Song
+from timbrel.splits import name_hash
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "valid", "test")
-SPLIT_SHARES = (0.65, 0.175, 0.175)
-"""Of the songs, at random: the transfer-and-mixing paper's split for data sets without an official one."""
-
 CATALOGUE = pa.schema(
     [
         pa.field("dataset", pa.string()),
@@ -227,22 +223,6 @@ def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list
     return rows, notes, skipped
 
 
-def assign_splits(rows: list[dict], dataset: str) -> None:
-    """Give every song without an official split one of ``SPLITS``, 65 / 17.5 / 17.5 % at random by group.
-
-    The order is that of a hash of the group's name, so it does not depend on the order in which songs were stored. Of
-    three or more groups each split gets at least one.
-    """
-    groups = sorted({row["group"] for row in rows if row["split"] is None}, key=lambda group: name_hash(dataset, group))
-    held_out = [max(1, round(share * len(groups))) if len(groups) >= 3 else 0 for share in SPLIT_SHARES[1:]]
-    split_of = dict.fromkeys(groups, "train")
-    split_of |= dict.fromkeys(groups[: held_out[0]], "valid")
-    split_of |= dict.fromkeys(groups[held_out[0] : sum(held_out)], "test")
-    for row in rows:
-        if row["split"] is None:
-            row["split"] = split_of[row["group"]]
-
-
 def write_tables(folder: Path, rows: list[dict], notes: Iterable[dict]) -> str:
     """Write ``catalogue.parquet`` and ``notes.parquet`` in canonical order and return the digest of the contents."""
     rows = sorted(rows, key=lambda row: (row["song"], row["stem"]))
@@ -254,18 +234,6 @@ def write_tables(folder: Path, rows: list[dict], notes: Iterable[dict]) -> str:
     identity = ("song", "group", "stem", "split", "instrument", "program", "sample_rate", "channels", "frames", "crc32")
     lines = "\n".join(repr([row[key] for key in identity]) for row in rows)
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-def name_hash(*names: str) -> bytes:
-    """Return a hash that orders names the same way on every machine, and unlike their alphabet."""
-    return hashlib.sha256("\0".join(names).encode()).digest()
-
-
-def hours(catalogue: pa.Table) -> float:
-    """Return the hours of stem audio in a catalogue."""
-    return (
-        float(pc.sum(pc.divide(catalogue["frames"].cast(pa.float64()), catalogue["sample_rate"])).as_py() or 0) / 3600
-    )
 
 
 def _checked(performance: Performance) -> Performance:

@@ -19,6 +19,7 @@ from timbrel import library as lib
 from timbrel.config import fingerprint
 from timbrel.errors import UserError
 from timbrel.sources import Song, Source
+from timbrel.splits import SplitRule, assign_splits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +31,7 @@ def prepare(
     root: Path,
     options: Any,
     name: str | None = None,
+    split: SplitRule = "random",
     replace: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Add one data set to the library at ``root``, and return its facts and whether anything had to be done.
@@ -44,7 +46,7 @@ def prepare(
     if source.needs_path and path is None:
         raise UserError(f"source '{source.name}' needs a path: timbrel prepare {source.name} PATH --library {root}.")
     name = lib.safe_name(name or source.name)
-    identity = fingerprint(source.name, str(path.absolute()) if path else None, options)
+    identity = fingerprint(source.name, str(path.absolute()) if path else None, options, split)
     library = lib.Library.create(root)
     home, work, replaced = (library.root / f"{prefix}{name}" for prefix in ("", ".preparing-", ".replaced-"))
     with _alone(library.root / f".{name}.lock", f"'{name}' in {library.root}"):
@@ -59,7 +61,7 @@ def prepare(
             )
         shutil.rmtree(work, ignore_errors=True)
         try:
-            facts = _store(source, path, options, name, work) | {"identity": identity}
+            facts = _store(source, path, options, name, split, work) | {"identity": identity}
             (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
             if home.exists():
                 home.rename(replaced)
@@ -98,7 +100,9 @@ def _put_back(home: Path, replaced: Path) -> None:
             replaced.rename(home)
 
 
-def _store(source: Source, path: Path | None, options: Any, name: str, folder: Path) -> dict[str, Any]:
+def _store(
+    source: Source, path: Path | None, options: Any, name: str, split: SplitRule, folder: Path
+) -> dict[str, Any]:
     started = time.perf_counter()
     found = source.find(path, options)
     folder.mkdir(parents=True)
@@ -114,7 +118,7 @@ def _store(source: Source, path: Path | None, options: Any, name: str, folder: P
     if not rows:
         reasons = "; ".join(f"{what}: {why}" for what, why in skipped[:3]) or "it holds no song"
         raise UserError(f"nothing in {path or source.name} could be prepared ({reasons}).")
-    lib.assign_splits(rows, name)
+    assign_splits(rows, split)
     digest = lib.write_tables(folder, rows, notes)
     return {
         "name": name,
@@ -126,6 +130,7 @@ def _store(source: Source, path: Path | None, options: Any, name: str, folder: P
         "stems": len(rows),
         "notes": len(notes),
         "hours": round(sum(row["frames"] / row["sample_rate"] for row in rows) / 3600, 3),
+        "split_rule": split,
         "splits": dict(Counter(split for _, split in {(row["song"], row["split"]) for row in rows})),
         "instruments": dict(Counter(row["instrument"] for row in rows).most_common()),
         "skipped": [list(item) for item in sorted(skipped)],

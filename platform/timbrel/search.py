@@ -3,6 +3,7 @@
 A single training run is a study of one trial, so there is one path for both: the same logging, resuming and progress.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from timbrel.runtime import DRIVER_CPUS
 from timbrel.settings import Experiment
 from timbrel.study import Study
 from timbrel.task import Task
+from timbrel.training.run import stream_key
 from timbrel.training.trial import Job, run_trial
 from timbrel.trial_log import TrialLog
 
@@ -49,6 +51,17 @@ class Search:
         if self.samples:
             return [self.base]
         return [configs.with_values(self.base, values) for values in Study.variants(self.space)]
+
+    def streams(self) -> Counter[str]:
+        """Return how many trials train on each stream of mixtures, by ``stream_key``; trials with one of their own,
+        as where the recipe itself is drawn, are left out."""
+        if self.samples:
+            first, second = (
+                stream_key(self.task, configs.with_values(self.base, Study.variants(self.space, draw)[0]))
+                for draw in (0, 1)
+            )
+            return Counter({first: self.samples}) if first == second else Counter()
+        return Counter(stream_key(self.task, config) for config in self.configurations())
 
 
 def run_trials(search: Search, job: Job, log: TrialLog, *, resume: bool = False) -> ray.tune.ResultGrid:

@@ -17,6 +17,9 @@ class Data:
 
     datasets: tuple[str, ...] = ()
     """Names of the prepared data sets to draw from, each equally likely; empty: all of the library."""
+    test_datasets: tuple[str, ...] = ()
+    """Names of the data sets whose test split is tested on; empty: those of ``datasets``. For instance the same
+    compositions played by another SoundFont."""
     songs_from: Probability = 0.0
     """Together with songs_to: the share of each split's songs to use, in an order that depends on their names
     alone. 0..0.4 and 0.4..1 share no song, so one library can serve pre-training and its target."""
@@ -26,6 +29,15 @@ class Data:
     def __post_init__(self) -> None:
         if self.songs_from >= self.songs_to:
             raise ValueError(f"songs_from ({self.songs_from}) must be below songs_to ({self.songs_to})")
+
+    def datasets_of(self, split: str) -> tuple[str, ...]:
+        """Return the names of the data sets that a split is drawn from; empty: all of the library."""
+        return (self.test_datasets or self.datasets) if split == "test" else self.datasets
+
+    @property
+    def all_datasets(self) -> tuple[str, ...]:
+        """Names of all data sets that an experiment sees; empty: all of the library."""
+        return tuple(sorted({*self.datasets, *self.test_datasets})) if self.datasets else ()
 
 
 @dataclass(frozen=True, kw_only=True)

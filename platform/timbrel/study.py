@@ -16,12 +16,22 @@ class Pretraining:
     """A task whose trained backbone a study starts from, trained first if the user names none."""
 
     task: str
-    field: str
+    target: str
     """The config field of the study's task that takes the run id."""
     songs: float = 0.4
     """Share of the songs that pre-training keeps to itself; the study's trials see the others only."""
-    shared: tuple[str, ...] = ()
-    """Branches or fields of the config in which both must agree."""
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Fields, or branches (ending in a dot), in which both must agree: by their path in the study's task, their path
+    in the pre-training task."""
+
+    def config_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the pre-training's config takes over from the flattened config of a trial."""
+        return {
+            there + path.removeprefix(here): value
+            for path, value in values.items()
+            for here, there in self.shared.items()
+            if path == here or (here.endswith(".") and path.startswith(here))
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from timbrel.figures import per_class_figure
 from timbrel.metrics import metric_name
+from timbrel.outputs import FOLDER
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.run import evaluation_key
@@ -97,6 +98,7 @@ class TrialLog(ray.tune.Callback):
         run, result = self._runs[trial.trial_id], trial.last_result
         if result.get("finished"):
             log_model(run, Path(result["checkpoint_path"]) / MODEL, result)
+            run.log_folder(Path(result["checkpoint_path"]) / FOLDER, FOLDER)
         run.set_tags({"timbrel.early_stopped": str(not result.get("finished")).lower()})
         run.close()
         self._end(trial)

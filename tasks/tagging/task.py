@@ -1,24 +1,46 @@
 """The tags, model and optimiser of the pre-training phase."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pretty_midi
+import torch
 from annotated_types import Ge
 from torch import nn
 
+from timbrel.errors import UserError
 from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
+from timbrel.models.backbones import PUBLISHED, BackboneName, build_backbone, check_input, input_of
 from timbrel.models.front_end import LogMel, LogMelConfig
-from timbrel.models.short_chunk_cnn import ShortChunkCNN, ShortChunkConfig, check_input
-from timbrel.models.transfer import Classifier, Head
+from timbrel.models.published import SAMPLE_RATE, published_head, published_net
+from timbrel.models.short_chunk_cnn import ShortChunkConfig
+from timbrel.models.transfer import Classifier, build_classifier, load_backbone
 from timbrel.settings import Experiment, Training
 from timbrel.task import Task
 
 DRUMS = 128
-TAGS = (*(pretty_midi.program_to_instrument_name(program) for program in range(DRUMS)), "Drum Kit")
+PROGRAMS = (*(pretty_midi.program_to_instrument_name(program) for program in range(DRUMS)), "Drum Kit")
+
+TagSet = Literal["general_midi", "mtg_jamendo", "magnatagatune"]
+
+
+@cache
+def tags_of(tag_set: TagSet) -> tuple[str, ...]:
+    """Return the names of a set's tags in the order of a network's outputs.
+
+    ``general_midi``: the 128 programs and the drum kit. ``mtg_jamendo`` and ``magnatagatune``: the 50 most frequent
+    tags, in the order of the published taggers' outputs, which is alphabetical with the category in front for the one
+    and by frequency for the other.
+    """
+    if tag_set == "general_midi":
+        return PROGRAMS
+    return tuple(resources.files("tasks.tagging").joinpath(f"{tag_set}.txt").read_text().split("\n")[:50])
+
 
 WHOLE_SONG = Recipe(
     p_musical=1.0, p_single_source=0.0, min_sources=ALL_SOURCES, max_sources=ALL_SOURCES, effects=NO_EFFECTS
@@ -33,6 +55,11 @@ class TaggingConfig(Experiment):
     Optimiser of the CNN authors' first stage: Adam, learning rate and weight decay 1e-4, batches of 16.
     """
 
+    tags: TagSet = "general_midi"
+    """The tags to predict. Only general_midi can be learned from a library of stems; the other two are those of the
+    published taggers, whose weights `timbrel predict --run FILE.pth --config tags=...` reads."""
+    backbone: BackboneName = "short_chunk_cnn"
+    """The network below the classifier; see transfer.backbone of task multi_instrument."""
     mixing: Recipe = WHOLE_SONG
     training: Training = field(default_factory=lambda: Training(epochs=200, decay=1.0))
     front_end: LogMelConfig = field(default_factory=LogMelConfig)
@@ -43,7 +70,7 @@ class TaggingConfig(Experiment):
     """Of the whole network."""
 
     def __post_init__(self) -> None:
-        check_input(self.front_end.bands, self.front_end.frames(self.mixing.samples))
+        check_input(self.backbone, self.front_end, self.mixing.samples)
 
 
 SMALL = {
@@ -75,18 +102,20 @@ class Tagging(Task[TaggingConfig]):
     presets = MappingProxyType({"paper": {}, "small": SMALL, "smoke": SMOKE})
 
     def classes(self, config: TaggingConfig) -> tuple[str, ...]:
-        return TAGS
+        return tags_of(config.tags)
 
     def stem_labels(self, instruments: Sequence[str], programs: np.ndarray, config: TaggingConfig) -> np.ndarray:
-        return programs[:, None] == np.arange(len(TAGS))
+        if config.tags != "general_midi":
+            raise UserError(f"the stems of a library have no tags of {config.tags}: learn tags=general_midi from them.")
+        return programs[:, None] == np.arange(len(PROGRAMS))
 
     def build_model(self, config: TaggingConfig) -> Classifier:
-        backbone = ShortChunkCNN(config.model)
-        return Classifier(
-            LogMel(config.front_end, config.mixing.sample_rate),
-            backbone,
-            Head(backbone.embedding_size, len(TAGS)),
-        )
+        tags = len(tags_of(config.tags))
+        if config.tags == "general_midi":
+            return build_classifier(config.backbone, config.model, config.front_end, config.mixing.sample_rate, tags)
+        backbone = build_backbone(config.backbone, config.model)
+        front_end = LogMel(input_of(config.backbone, config.front_end), config.mixing.sample_rate)
+        return Classifier(front_end, backbone, published_head(backbone, tags))
 
     def parameter_groups(self, model: nn.Module, config: TaggingConfig) -> list[dict[str, Any]]:
         return [
@@ -97,3 +126,28 @@ class Tagging(Task[TaggingConfig]):
                 "weight_decay": config.weight_decay,
             }
         ]
+
+
+def published_tagger(weights: Mapping[str, torch.Tensor], where: str, tags: TagSet) -> tuple[TaggingConfig, Classifier]:
+    """Return the published tagger whose weight file this is, and the config that describes it.
+
+    Args:
+        weights: the file's ``state_dict``.
+        where: names the file in errors.
+        tags: the data set that it was trained on, which the file does not say.
+
+    Raises:
+        UserError: the file is not one of a published CRNN, FCN or Musicnn.
+    """
+    net = published_net(weights)
+    if net not in PUBLISHED:
+        raise UserError(f"{where} holds none of the published taggers {', '.join(sorted(set(PUBLISHED)))}.")
+    backbone: Any = PUBLISHED[net]
+    config = TaggingConfig(
+        tags=tags,
+        backbone=net,  # type: ignore[arg-type]
+        mixing=replace(WHOLE_SONG, sample_rate=SAMPLE_RATE, seconds=backbone.seconds),
+    )
+    model = Tagging().build_model(config)
+    load_backbone(model, weights, where, head=True)
+    return config, model.eval()

@@ -53,12 +53,13 @@ def test_activity_of_known_stems(build):
             assert spans[-1, 1] - spans[0, 0] > 3.5
 
 
-def test_songs_of_a_class(build):
+def test_songs_of_a_class(build, tone_library):
     counts = dict(zip(CLASSES, build().class_songs().tolist(), strict=True))
-    assert counts["piano"] == counts["violin"] == counts["drums"] == 5
-    assert counts["percussion"] == 6
+    rows = [row for row in Library.open(tone_library).catalogue().to_pylist() if row["split"] == "train"]
+    for name in ("piano", "violin", "drums", "electric bass"):
+        assert counts[name] == len({row["song"] for row in rows if row["instrument"] == name}), name
+    assert counts["piano"] > 3
     assert counts["singer"] == 0
-    assert counts["brass"] == 1
 
 
 def test_one_data_set(build):

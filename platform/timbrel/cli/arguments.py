@@ -36,6 +36,14 @@ Mixers = Annotated[
         metavar="N", help="Mixing actors a run; 0: what the cluster's CPUs leave. Changes speed, not results."
     ),
 ]
+ShareGb = Annotated[
+    float,
+    tyro.conf.arg(
+        metavar="GB",
+        help="Disk for mixtures that trials share: those with the same recipe and seed render each once between them. "
+        "0: each trial mixes for itself. Changes speed, not results.",
+    ),
+]
 RunIds = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN", help="MLflow run ids.")]
 
 

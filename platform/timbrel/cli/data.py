@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from timbrel.cli.arguments import LibraryDir, make_options
+from timbrel.splits import SplitRule
 
 SHOWN = 20
 """Skipped items that the report prints; all of them are in dataset.json."""
@@ -19,6 +20,7 @@ def prepare(
     library: LibraryDir,
     option: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="KEY=VALUE")] = (),
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    split: SplitRule = "random",
     replace: bool = False,
 ) -> None:
     """Add a data set to a library: stems as WAV files, a catalogue, and where each stem sounds.
@@ -38,6 +40,8 @@ def prepare(
         path: Folder or file that the source reads; house_band needs none.
         option: Options of the source.
         name: Name of the data set in the library; default: that of the source.
+        split: How songs without an official split are divided 65 / 17.5 / 17.5 %: at random, or stratified, so that
+            rare instruments are on all sides.
         replace: Replace a data set of this name.
     """
     from timbrel.prepare import prepare as prepare_dataset
@@ -45,7 +49,7 @@ def prepare(
 
     chosen, options = make_options(source, option)
     with ray_session():
-        facts, done = prepare_dataset(chosen, path, library, options, name, replace)
+        facts, done = prepare_dataset(chosen, path, library, options, name, split, replace)
     if not done:
         print(f"'{facts['name']}' is already in {library}, made from the same source and options: nothing to do.")
     print(_report(facts, library))

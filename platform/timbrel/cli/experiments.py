@@ -10,6 +10,7 @@ from timbrel.cli.arguments import (
     LibraryDir,
     Mixers,
     Preset,
+    ShareGb,
     Storage,
     TrackingUri,
     flat,
@@ -76,6 +77,7 @@ def tune(
     samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     resume: bool = False,
     mixers: Mixers = 0,
+    share_gb: ShareGb = 20.0,
     tracking_uri: TrackingUri = "",
     storage: Storage = Path("runs"),
 ) -> None:
@@ -101,5 +103,5 @@ def tune(
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
     made = make_config(task, preset, config, chosen.fixed)
-    place = Workplace(Library.open(library), Tracker(tracking_uri), storage.absolute(), mixers)
+    place = Workplace(Library.open(library), Tracker(tracking_uri), storage.absolute(), mixers, share_gb)
     run_study(chosen, task, made, place, preset=preset, seeds=seeds, samples=samples, resume=resume)

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from timbrel import activity
 from timbrel.errors import UserError
-from timbrel.library import Library, name_hash
+from timbrel.library import Library
 from timbrel.mixing.recipe import Recipe
 from timbrel.settings import Data, Experiment
+from timbrel.splits import name_hash
 
 if TYPE_CHECKING:
     from timbrel.task import Task
@@ -59,10 +60,14 @@ class StemIndex:
         """Return the length of a stem in s."""
         return float(self.frames[stem] / self.sample_rates[stem])
 
+    def song_of(self, stem: int) -> int:
+        """Return the row of the song that a stem belongs to."""
+        return int(np.searchsorted(self.song_stems, stem, side="right")) - 1
+
     def class_songs(self) -> np.ndarray:
         """Return in how many songs each class occurs: ``(class,)``."""
-        song_of = np.repeat(np.arange(len(self.songs)), np.diff(self.song_stems))
-        return np.array([len(np.unique(song_of[self.labels[:, label]])) for label in range(self.labels.shape[1])])
+        songs = np.repeat(np.arange(len(self.songs)), np.diff(self.song_stems))
+        return np.array([len(np.unique(songs[self.labels[:, label]])) for label in range(self.labels.shape[1])])
 
 
 def build_index(library: Library, split: str, task: Task, config: Experiment) -> StemIndex:
@@ -71,9 +76,10 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     Stems that count for no class are left out: sound that no label speaks of would teach that it is nothing.
 
     Raises:
-        UserError: an unknown data set, or no song is left in the split.
+        UserError: an unknown data set, no song is left in the split, or the test has songs of the training.
     """
     recipe, data = config.mixing, config.data
+    datasets = data.datasets_of(split)
     columns = [
         "dataset",
         "song",
@@ -86,16 +92,18 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         "activity_hop",
         "activity",
     ]
-    table = library.catalogue(data.datasets, [*columns, "split"])
+    table = library.catalogue(datasets, [*columns, "split"])
     table = table.filter(pa.compute.equal(table["split"], split))
     table = table.filter(pa.array(_chosen(table, data)))
+    if split == "test" and data.test_datasets:
+        _check_leak(library, data, set(table["group"].to_pylist()))
     programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
     instruments = table["instrument"].to_pylist()
     labels = task.stem_labels(instruments, programs, config)
     kept = labels.any(axis=1)
     table, labels = table.filter(pa.array(kept)), labels[kept]
     if not len(table):
-        where = ", ".join(data.datasets or library.datasets)
+        where = ", ".join(datasets or library.datasets)
         raise UserError(
             f"no song of the split '{split}' of {where} in {library.root} has an instrument that task '{task.name}' "
             "knows: prepare more songs, widen data.songs_from..songs_to, or see `instruments` in the data set's "
@@ -120,6 +128,18 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         active_rows=active_rows,
         active=active,
     )
+
+
+def _check_leak(library: Library, data: Data, test_groups: set[str]) -> None:
+    """Refuse a test on songs that are trained or validated on under another data set's name."""
+    table = library.catalogue(data.datasets, ["dataset", "group", "split"])
+    learned = table.filter(pa.compute.not_equal(table["split"], "test"))
+    for dataset, group in zip(learned["dataset"].to_pylist(), learned["group"].to_pylist(), strict=True):
+        if group in test_groups:
+            raise UserError(
+                f"song group '{group}' is in the test split of {', '.join(data.test_datasets)} and among the training "
+                f"or validation songs of {dataset}: prepare both from the same files with the same --split."
+            )
 
 
 def _chosen(table: pa.Table, data: Data) -> np.ndarray:

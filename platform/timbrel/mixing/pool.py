@@ -17,6 +17,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from timbrel.mixing.index import StemIndex
+from timbrel.mixing.keep import Keep, Keeper
 from timbrel.mixing.plan import mixture_labels, plan_mixture
 from timbrel.mixing.recipe import Recipe
 from timbrel.mixing.render import render_mixture
@@ -35,6 +36,8 @@ class Stream:
     seed: int
     name: str
     """``train``, ``valid`` or ``test``."""
+    keep: Keep | None = None
+    """Where batches are kept for other trials that read the same stream; None: nowhere. It changes no example."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,16 @@ class Pool:
 def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, np.ndarray]:
     """Return the examples with the given numbers.
 
-    ``number`` int64 ``(example,)``, ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``.
+    ``number`` int64 ``(example,)``, ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
+    ``song`` int64 ``(example,)``: the row in the index of the song that the first source is from; a musical mixture has
+    no other.
     """
     plans = [plan_mixture(index, stream.recipe, stream.seed, stream.name, int(number)) for number in numbers]
     return {
         "number": np.array([plan.number for plan in plans], dtype=np.int64),
         "audio": np.stack([render_mixture(plan, index, stream.recipe) for plan in plans]),
         "labels": np.stack([mixture_labels(plan, index, stream.recipe) for plan in plans]),
+        "song": np.array([index.song_of(plan.sources[0].stem) for plan in plans], dtype=np.int64),
     }
 
 
@@ -91,9 +97,11 @@ def read_batches(rows: Any) -> Iterator[dict[str, np.ndarray]]:
 
 @ray.remote(num_cpus=0, max_calls=1)  # its process ends with it: an idle one would keep 0.4 GB for nothing
 def collect(stream: Stream, examples: int, pool: Pool) -> Mapping[str, np.ndarray]:
-    """Return the first ``examples`` examples of a stream, all at once: an evaluation set."""
+    """Return the first ``examples`` examples of a stream, all at once: an evaluation set, with the songs' names."""
     batches = list(read_batches(stream_batches(stream, 0, examples, min(16, examples), pool)))
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in ("number", "audio", "labels")}
+    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
+    return columns | {"song": np.array(index.songs.to_pylist())[columns["song"]]}
 
 
 class _Mixer:
@@ -102,9 +110,13 @@ class _Mixer:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
+        self.batch = Keeper(stream.keep, self.mix).batch if stream.keep else self.mix
+
+    def mix(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        return mix(self.stream, self.index, numbers)
 
     def __call__(self, numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: values[None] for name, values in mix(self.stream, self.index, numbers["number"]).items()}
+        return {name: values[None] for name, values in self.batch(numbers["number"]).items()}
 
 
 class _Numbers(Datasource):

@@ -13,10 +13,10 @@ from timbrel.torchaudio_cpu import torchaudio
 
 @dataclass(frozen=True, kw_only=True)
 class LogMelConfig:
-    """Log-mel spectrogram of the transfer-and-mixing paper: 128 bands, window 512, hop 256, in dB."""
+    """Log-mel spectrogram of the transfer-and-mixing paper: window 512, hop 256, in dB."""
 
-    bands: Annotated[int, Gt(0)] = 128
-    """Mel bands."""
+    bands: Annotated[int, Gt(0)] | None = None
+    """Mel bands; none: as published with the backbone (the paper's short-chunk CNN 128, the others 96)."""
     window: Annotated[int, Gt(0)] = 512
     """FFT and Hann window length in samples."""
     hop: Annotated[int, Gt(0)] = 256
@@ -40,6 +40,10 @@ class LogMel(nn.Module):
 
     def __init__(self, config: LogMelConfig, sample_rate: int) -> None:
         super().__init__()
+        if config.bands is None:
+            raise ValueError(
+                "expected the number of bands, got None: fill it in with timbrel.models.backbones.input_of"
+            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
             self.power = torchaudio.transforms.MelSpectrogram(

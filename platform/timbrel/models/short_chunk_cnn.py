@@ -56,7 +56,7 @@ class ShortChunkCNN(nn.Module):
                 for before, after in itertools.pairwise(channels)
             )
         )
-        self.embedding_size = channels[-1]
+        self.embedding_size = self.head_size = channels[-1]
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         spectrogram = spectrogram.contiguous(memory_format=torch.channels_last)

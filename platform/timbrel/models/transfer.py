@@ -9,6 +9,10 @@ from annotated_types import Ge
 from torch import nn
 
 from timbrel.errors import UserError
+from timbrel.models.backbones import BackboneName, build_backbone, input_of
+from timbrel.models.front_end import LogMel, LogMelConfig
+from timbrel.models.published import is_published, read_published
+from timbrel.models.short_chunk_cnn import ShortChunkConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +22,13 @@ class Transfer:
     mode: Literal["scratch", "frozen", "finetune"] = "scratch"
     """scratch: no pre-trained weights; frozen: pre-trained backbone that stays as it is, batch-norm statistics
     included; finetune: pre-trained backbone that learns on. The head always starts anew."""
+    backbone: BackboneName = "short_chunk_cnn"
+    """The network below the head: short_chunk_cnn, the paper's; or a published tagger up to its classifier: crnn,
+    crnn_conv (the CRNN's convolutions and the maximum over time; for short clips), fcn (from 20.5 s on), musicnn.
+    The published ones take 96 bands, and their weights mixing.sample_rate=16000."""
     checkpoint: str = ""
-    """Where frozen and finetune start from: the id of a run of this platform, or a file of weights."""
+    """Where frozen and finetune start from: the id of a run of this platform, or a file of weights, for instance the
+    authors' of a published tagger."""
     head_lr: Annotated[float, Ge(0)] = 0.01
     """Learning rate of the head (paper: 0.01)."""
     backbone_lr: Annotated[float, Ge(0)] | None = None
@@ -37,15 +46,18 @@ class Transfer:
 
 
 class Head(nn.Sequential):
-    """Embedding ``(batch, channel)`` to logits ``(batch, class)``: dense, batch norm, ReLU, dropout 0.5, dense."""
+    """Embedding ``(batch, channel)`` to logits ``(batch, class)``: dense, batch norm, ReLU, dropout 0.5, dense.
 
-    def __init__(self, embedding_size: int, classes: int) -> None:
+    The hidden layer is as wide as the backbone says (``head_size``): the paper's as its embedding, Musicnn's 200.
+    """
+
+    def __init__(self, embedding_size: int, hidden: int, classes: int) -> None:
         super().__init__(
-            nn.Linear(embedding_size, embedding_size),
-            nn.BatchNorm1d(embedding_size),
+            nn.Linear(embedding_size, hidden),
+            nn.BatchNorm1d(hidden),
             nn.ReLU(),
             nn.Dropout(0.5),
-            nn.Linear(embedding_size, classes),
+            nn.Linear(hidden, classes),
         )
 
 
@@ -80,32 +92,54 @@ class Classifier(nn.Module):
         return self.head(self.embed(waveform))
 
 
-def load_backbone(model: Classifier, weights: Mapping[str, torch.Tensor], where: str) -> None:
-    """Copy front end and backbone, but not the head, from another classifier's ``state_dict``.
+def build_classifier(
+    backbone: BackboneName, size: ShortChunkConfig, front_end: LogMelConfig, sample_rate: int, classes: int, **how: bool
+) -> Classifier:
+    """Return a classifier of the given parts with a new head; ``how`` as ``Classifier`` takes it."""
+    body = build_backbone(backbone, size)
+    head = Head(int(body.embedding_size), int(body.head_size), classes)  # type: ignore[arg-type]
+    return Classifier(LogMel(input_of(backbone, front_end), sample_rate), body, head, **how)
+
+
+def load_backbone(model: Classifier, weights: Mapping[str, torch.Tensor], where: str, *, head: bool = False) -> None:
+    """Copy front end and backbone, and the head if asked to, from another classifier's ``state_dict``.
+
+    The weights may be those of a run, or a published tagger's in its authors' layout.
 
     Raises:
-        UserError: the weights are of another architecture; ``where`` names them.
+        UserError: the weights are of another architecture, or were trained behind another front end; ``where`` names
+            them.
     """
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if not name.startswith("head.")}
-    given = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+    if is_published(weights):
+        weights = read_published(weights, model.backbone, where, head=head)
+    own = model.state_dict()
+    wanted = {name: tensor for name, tensor in own.items() if head or not name.startswith("head.")}
+    unused = tuple(f"backbone.{layer}" for layer in getattr(model.backbone, "left_out", ()))
+    given = {
+        name: tensor
+        for name, tensor in weights.items()
+        if (head or not name.startswith("head.")) and not (unused and name.startswith(unused))
+    }
     strange = [name for name, tensor in given.items() if name not in wanted or not isinstance(tensor, torch.Tensor)]
     if strange:
         raise UserError(f"the weights of {where} are of another architecture: this model has no tensor '{strange[0]}'.")
-    for name, shape in wanted.items():
+    for name, tensor in wanted.items():
         if name not in given:
+            if name.startswith("front_end.power."):  # left empty by some versions of torchaudio; a constant anyway
+                continue
             raise UserError(f"the weights of {where} are of another architecture: they lack '{name}'.")
-        if given[name].shape != shape:
+        if given[name].shape != tensor.shape:
             raise UserError(
                 f"the weights of {where} are of another architecture: '{name}' has shape {tuple(given[name].shape)}, "
-                f"this model's has {tuple(shape)}; give both the same model and mixing.sample_rate settings."
+                f"this model's has {tuple(tensor.shape)}; give both the same model and mixing.sample_rate settings."
             )
-    for name, buffer in model.named_buffers():
-        if name.startswith("front_end.power.") and not torch.allclose(buffer, given[name]):
+        # The authors' filterbanks differ from today's torchaudio's by rounding (1.1e-5).
+        if name.startswith("front_end.power.") and not torch.allclose(tensor, given[name].to(tensor), atol=1e-4):
             raise UserError(
                 f"the weights of {where} were trained behind another front end ('{name}' differs): "
                 "give both the same mixing.sample_rate and front_end settings."
             )
-    model.load_state_dict({**given, **{k: v for k, v in model.state_dict().items() if k.startswith("head.")}})
+    model.load_state_dict({**own, **given})
 
 
 def transfer_groups(model: Classifier, transfer: Transfer) -> list[dict[str, Any]]:

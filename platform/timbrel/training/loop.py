@@ -11,12 +11,13 @@ from torch import nn
 
 from timbrel import metrics
 from timbrel.errors import UserError
+from timbrel.outputs import Outputs
 from timbrel.settings import Experiment
 from timbrel.task import Task
 
 Examples = Mapping[str, np.ndarray]
-"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)`` and ``labels`` float32 ``(example,
-class)``."""
+"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
+and in an evaluation set ``song``, str ``(example,)``."""
 
 LOSS = "binary_cross_entropy"
 """The validation metric whose lowest value marks the best epoch."""
@@ -100,14 +101,19 @@ class Learner:
             }
         return values
 
-    def finish(self, valid: Examples, test: Examples) -> tuple[np.ndarray, dict[str, float]]:
+    def finish(self, valid: Examples, test: Examples) -> tuple[np.ndarray, dict[str, float], dict[str, Outputs]]:
         """Return to the best epoch; choose thresholds on validation, judge on test.
 
-        Returns the thresholds ``(class,)`` and the test metrics.
+        Returns the thresholds ``(class,)``, the test metrics, and the outputs on both sets by the split's name.
         """
         self.model.load_state_dict(self.best_weights)
-        thresholds = self._thresholds(valid, self.predict(valid))
-        return thresholds, metrics.evaluate(test["labels"], self.predict(test), self.classes, thresholds)
+        outputs = {
+            split: Outputs(self.classes, examples["song"], examples["labels"], self.predict(examples))
+            for split, examples in (("valid", valid), ("test", test))
+        }
+        thresholds = self._thresholds(valid, outputs["valid"].scores)
+        test_scores = outputs["test"].scores
+        return thresholds, metrics.evaluate(test["labels"], test_scores, self.classes, thresholds), outputs
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if nothing had happened."""

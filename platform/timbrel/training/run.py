@@ -16,6 +16,7 @@ from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.index import build_index
+from timbrel.mixing.keep import Keep
 from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
 from timbrel.mixing.recipe import NO_EFFECTS, Recipe
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
@@ -41,6 +42,15 @@ def evaluation_key(task: Task, config: Experiment) -> str:
     examples."""
     return configs.fingerprint(
         task.name, task.classes(config), config.data, evaluation_recipe(config), config.evaluation
+    )
+
+
+def stream_key(task: Task, config: Experiment) -> str:
+    """Return what a config's training examples depend on, and how they are cut into batches: configs with equal keys
+    train on the same stream."""
+    rows = config.training.batch_size // config.training.workers
+    return configs.fingerprint(
+        task.name, task.classes(config), config.data, config.mixing, config.seed, rows, config.training.workers
     )
 
 
@@ -87,13 +97,16 @@ def train_run(
     folder: str,
     name: str,
     callbacks: list[Any],
+    keep: Keep | None = None,
 ) -> ray.train.Result:
     """Train one run with a TorchTrainer; a second call with the same ``folder`` and ``name`` goes on where it was.
+
+    ``keep`` says where the mixtures are kept for other runs on the same stream.
 
     Raises:
         UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
     """
-    stream = Stream(ray.put(build_index(library, "train", task, config)), config.mixing, config.seed, "train")
+    stream = Stream(ray.put(build_index(library, "train", task, config)), config.mixing, config.seed, "train", keep)
     failure = Path(folder) / f"{name}-failure.json"
     failure.unlink(missing_ok=True)
     training = config.training

@@ -13,10 +13,14 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from timbrel import config as configs
 from timbrel import registry
 from timbrel.library import Library
+from timbrel.mixing.keep import Keep
 from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
-from timbrel.training.run import EvaluationSets, evaluation_key, render_evaluation_sets, train_run
+from timbrel.training.run import EvaluationSets, evaluation_key, render_evaluation_sets, stream_key, train_run
+
+MIXTURES = "mixtures"
+"""The folder, within a study's, of mixtures that its trials share."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class Job:
     """Evaluation sets rendered once for all trials whose config asks for the same, by ``evaluation_key``."""
     pretrained: Mapping[str, Any] = field(default_factory=dict)
     """Weights in Ray's object store, by the name under which a config asks for them."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Up to which example the training mixtures are kept for other trials, by ``stream_key``."""
+
+    def keep(self, key: str) -> Keep | None:
+        """Return where the mixtures of a stream are kept, None if no other trial has use for them."""
+        return Keep(f"{self.folder}/{MIXTURES}/{key}", self.kept[key]) if self.kept.get(key) else None
 
 
 def run_trial(values: dict[str, Any], job: Job) -> None:
@@ -69,4 +79,5 @@ def run_trial(values: dict[str, Any], job: Job) -> None:
         job.folder,
         ray.tune.get_context().get_trial_id(),  # no timestamp: a restarted trial finds its checkpoints by this name
         [TuneReportCallback()],
+        job.keep(stream_key(task, config)),
     )

@@ -6,7 +6,7 @@ import itertools
 import json
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from timbrel import config as configs
 from timbrel import registry
 from timbrel.errors import find_user_error
 from timbrel.mixing.pool import read_batches
+from timbrel.outputs import FOLDER
 
 if TYPE_CHECKING:
+    from timbrel.outputs import Outputs
     from timbrel.trained import TrainedModel
     from timbrel.training.loop import Examples, Learner
 
@@ -97,7 +99,7 @@ def _train(settings: dict[str, Any]) -> None:
         ray.train.report({"epoch": training.epochs})
         return
     test = ray.get(settings["test"])
-    thresholds, figures = learner.finish(valid, test)
+    thresholds, figures, outputs = learner.finish(valid, test)
     trained = TrainedModel(
         task, config, dict(zip(learner.classes, map(float, thresholds), strict=True)), learner.best_weights
     )
@@ -105,7 +107,7 @@ def _train(settings: dict[str, Any]) -> None:
     best = {name: value for name, value in history[learner.best_epoch - 1].items() if name.startswith("valid/")}
     final = {"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1}
     values = {**final, **best, **named("test", figures)}
-    _report(values, learner, history, earlier, trained)
+    _report(values, learner, history, earlier, trained, outputs)
 
 
 def _batches(start: int, rank: int, workers: int, batch_size: int) -> Iterator[Examples]:
@@ -127,6 +129,7 @@ def _report(
     history: list[dict[str, float]],
     earlier: list[dict[str, float]],
     trained: TrainedModel | None = None,
+    outputs: Mapping[str, Outputs] | None = None,
 ) -> None:
     """Report an epoch; worker 0 adds a checkpoint, which Ray stores as a whole or not at all.
 
@@ -140,6 +143,8 @@ def _report(
         torch.save({**learner.state_dict(), "history": history}, Path(folder) / STATE)
         if trained is not None:
             trained.save(Path(folder) / MODEL)
+        for split, of_split in (outputs or {}).items():
+            of_split.save(Path(folder) / FOLDER / f"{split}.npz")
         ray.train.report({**values, "earlier": earlier}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

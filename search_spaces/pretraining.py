@@ -1,0 +1,13 @@
+"""The pre-training that the studies of task multi_instrument begin with where the user names no checkpoint."""
+
+from timbrel.study import Pretraining
+
+TAGGING = Pretraining(
+    task="tagging",
+    target="transfer.checkpoint",
+    shared={
+        **{path: path for path in ("data.datasets", "mixing.sample_rate", "mixing.seconds", "front_end.", "model.")},
+        "transfer.backbone": "backbone",
+    },
+)
+"""Tags of whole songs, on songs that the trials don't see; the network and what it hears are the same."""
