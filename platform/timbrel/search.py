@@ -18,7 +18,6 @@ from timbrel.settings import Experiment
 from timbrel.study import Study
 from timbrel.task import Task
 from timbrel.training.run import stream_key
-from timbrel.training.trial import Job, run_trial
 from timbrel.trial_log import TrialLog
 
 ASHA_GRACE = 0.2
@@ -64,14 +63,18 @@ class Search:
         return Counter(stream_key(self.task, config) for config in self.configurations())
 
 
-def run_trials(search: Search, job: Job, log: TrialLog, *, resume: bool = False) -> ray.tune.ResultGrid:
-    """Run all trials of a search, or the rest of them."""
-    folder = Path(job.folder)
-    trainable = ray.tune.with_resources(ray.tune.with_parameters(run_trial, job=job), {"cpu": DRIVER_CPUS})
+def run_trials(
+    search: Search, trainable: Any, folder: Path, log: TrialLog, *, concurrent: int, resume: bool = False
+) -> ray.tune.ResultGrid:
+    """Run all trials of a search, or the rest of them, ``concurrent`` at once.
+
+    ``trainable`` leads one trial; ``folder`` is where Ray Tune keeps what it needs to resume.
+    """
+    led = ray.tune.with_resources(trainable, {"cpu": DRIVER_CPUS})
     if resume:
         return ray.tune.Tuner.restore(
             str(folder / TUNE),
-            trainable,
+            led,
             resume_unfinished=True,
             restart_errored=True,
             param_space=dict(search.space),
@@ -95,13 +98,13 @@ def run_trials(search: Search, job: Job, log: TrialLog, *, resume: bool = False)
             grace_period=max(1, round(ASHA_GRACE * epochs)),
         )
     return ray.tune.Tuner(
-        trainable,
+        led,
         param_space=dict(search.space),
         tune_config=ray.tune.TuneConfig(
             search_alg=algorithm,
             scheduler=scheduler,
             num_samples=search.samples or 1,
-            max_concurrent_trials=job.share.concurrent,
+            max_concurrent_trials=concurrent,
         ),
         run_config=ray.tune.RunConfig(name=TUNE, storage_path=str(folder), callbacks=[log], verbose=0),
     ).fit()

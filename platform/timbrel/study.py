@@ -56,6 +56,8 @@ class Study:
     """What the search algorithm and early stopping look at, and the best trial is named by."""
     mode: str = "max"
     pretraining: Pretraining | None = None
+    retrains: bool = True
+    """False: the trials judge the outputs of a finished run (`--from-run`) under other decision rules."""
 
     def describe(self, path: str) -> str:
         """Return what a field is varied over, for people."""

@@ -50,7 +50,8 @@ def train(
     """
     from timbrel import config as configs
     from timbrel import registry
-    from timbrel.experiment import Workplace, train_once
+    from timbrel.experiment import train_once
+    from timbrel.launch import Workplace
     from timbrel.library import Library
     from timbrel.tracking import Tracker
 
@@ -70,12 +71,14 @@ def tune(
     study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")],
     /,
     *,
-    library: LibraryDir,
+    library: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="Folder of the prepared library.")] = None,
     preset: Preset = "paper",
     config: ConfigValues = (),
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N")] = (0,),
     samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    from_run: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None,
     resume: bool = False,
+    dry_run: bool = False,
     mixers: Mixers = 0,
     share_gb: ShareGb = 20.0,
     tracking_uri: TrackingUri = "",
@@ -87,21 +90,44 @@ def tune(
 
         timbrel tune transfer_modes --library library --preset small --seeds 0 1 2
 
+    Where a probability becomes a decision, on the outputs of a finished run, without training:
+
+        timbrel tune thresholds --from-run RUN
+
+    Before it starts, it says how many trials there are and about how much time and disk they take.
     Ctrl-C leaves the study resumable: the same command with --resume keeps finished trials and goes on with the others.
 
     Args:
         study: What to vary; `timbrel list studies` shows all, `timbrel list studies STUDY` its search space.
         seeds: Run every combination with each of these seeds (a study with a search algorithm takes the first).
         samples: Trials of a study with a search algorithm; default: the study's own number.
+        from_run: The finished run whose outputs a study of decision rules judges.
+        dry_run: Only say what the study would cost.
         resume: Go on with the interrupted study of this very command; without one, start anew.
     """
+    from timbrel import config as configs
     from timbrel import registry
-    from timbrel.experiment import Workplace, run_study
+    from timbrel.errors import UserError
+    from timbrel.experiment import run_rules, run_study
+    from timbrel.launch import Workplace
     from timbrel.library import Library
     from timbrel.tracking import Tracker
 
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
+    tracker = Tracker(tracking_uri)
+    if not chosen.retrains:
+        if from_run is None:
+            raise UserError(
+                f"study {study} judges the outputs of a finished run: say which by --from-run RUN "
+                "(`timbrel list runs` shows them)."
+            )
+        run_rules(chosen, task, from_run, configs.assignments(flat(config)), tracker, storage.absolute())
+        return
+    if from_run is not None:
+        raise UserError(f"study {study} trains its own runs: leave --from-run out.")
+    if library is None:
+        raise UserError(f"study {study} trains on a library: say which by --library DIR (`timbrel prepare` makes one).")
     made = make_config(task, preset, config, chosen.fixed)
-    place = Workplace(Library.open(library), Tracker(tracking_uri), storage.absolute(), mixers, share_gb)
-    run_study(chosen, task, made, place, preset=preset, seeds=seeds, samples=samples, resume=resume)
+    place = Workplace(Library.open(library), tracker, storage.absolute(), mixers, share_gb)
+    run_study(chosen, task, made, place, preset=preset, seeds=seeds, samples=samples, resume=resume, dry_run=dry_run)

@@ -40,9 +40,9 @@ class EvaluationSets:
 def evaluation_key(task: Task, config: Experiment) -> str:
     """Return what the evaluation sets of a config depend on: configs with equal keys are judged on the same
     examples."""
-    return configs.fingerprint(
-        task.name, task.classes(config), config.data, evaluation_recipe(config), config.evaluation
-    )
+    rules = config.evaluation
+    sizes = [rules.valid_examples, rules.test_examples, rules.seed]
+    return configs.fingerprint(task.name, task.classes(config), config.data, evaluation_recipe(config), sizes)
 
 
 def stream_key(task: Task, config: Experiment) -> str:

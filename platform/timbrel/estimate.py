@@ -1,0 +1,177 @@
+"""What a study will cost: trials, time and disk, from a few mixtures and training steps measured on the spot."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from timbrel import config as configs
+from timbrel.errors import UserError
+from timbrel.library import Library
+from timbrel.mixing.index import build_index
+from timbrel.mixing.pool import Stream, mix
+from timbrel.runtime import Share
+from timbrel.settings import Experiment
+from timbrel.task import Task
+from timbrel.training.loop import Learner
+
+START_S = 20.0
+"""From the start of a trial to its first step: four processes import torch and Ray one after the other (2 cores)."""
+MEASURED = 4
+"""Configs measured, evenly taken from a study's different ones."""
+MIXTURES = 8
+STEPS = 2
+CHECKPOINTS = 3
+"""On disk at a time for each running trial: two that are kept and one being written."""
+COPIES = 4
+"""Of the weights in a checkpoint: as they are, at their best, and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one training run of a config costs."""
+
+    mixing_s: float
+    """CPU time to mix one example."""
+    step_s: float
+    """Wall time of a training step on one batch."""
+    predict_s: float
+    """Wall time to predict one example."""
+    weights_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a list of training runs costs together."""
+
+    trials: int
+    seconds: float
+    mixing_s: float
+    """CPU time to mix one example, on the average of the configs measured."""
+    step_s: float
+    """Wall time of a training step, likewise."""
+    scratch_bytes: int
+    """Disk while the study runs: checkpoints, and the mixtures that trials share."""
+    shared_bytes: int
+    """Of them, the mixtures."""
+    logged_bytes: int
+    """Disk for good: the models and outputs in MLflow."""
+
+
+def measure(task: Task, config: Experiment, library: Library, threads: int) -> Cost:
+    """Mix a few examples and take a few training steps of a config in this process.
+
+    Raises:
+        UserError: the library has no song for it.
+    """
+    index = build_index(library, "train", task, config)
+    stream = Stream(index, config.mixing, config.seed, "train")
+    mix(stream, index, [0])  # reads what is read once
+    begin = time.process_time()
+    some = mix(stream, index, range(1, MIXTURES + 1))
+    mixing_s = (time.process_time() - begin) / MIXTURES
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        learner = Learner(task, config, device)
+        rows = np.arange(config.training.batch_size // config.training.workers) % MIXTURES
+        batch = {name: values[rows] for name, values in some.items()}
+        learner.train_epoch([batch])
+        begin = time.perf_counter()
+        learner.train_epoch([batch] * STEPS)
+        step_s = (time.perf_counter() - begin) / STEPS
+        begin = time.perf_counter()
+        learner.predict(some)
+        predict_s = (time.perf_counter() - begin) / MIXTURES
+    finally:
+        torch.set_num_threads(before)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in learner.model.state_dict().values())
+    return Cost(mixing_s, step_s, predict_s, weights)
+
+
+def estimate(
+    task: Task,
+    trials: Sequence[Experiment],
+    library: Library,
+    share: Share,
+    cpus: float,
+    shared: float,
+    shared_bytes: int,
+) -> Estimate:
+    """Estimate what training runs with these configs cost.
+
+    Args:
+        task: that of all configs.
+        trials: a config for each run.
+        library: that they mix from.
+        share: what each gets of the cluster.
+        cpus: of the cluster.
+        shared: share of all mixtures that is read from disk rather than mixed, because another trial has mixed them.
+        shared_bytes: disk for these.
+    """
+    different = list({configs.fingerprint(dataclasses.replace(config, seed=0)): config for config in trials}.values())
+    some = different[:: max(1, -(-len(different) // MEASURED))]
+    costs = [measure(task, config, library, share.threads) for config in some]
+    mixing_s, step_s, predict_s = (
+        float(np.mean([getattr(cost, name) for cost in costs])) for name in ("mixing_s", "step_s", "predict_s")
+    )
+    weights = max(cost.weights_bytes for cost in costs)
+    seconds = 0.0
+    for config in trials:
+        rules, training = config.evaluation, config.training
+        mixing = training.epochs * training.examples_per_epoch * (1 - shared) * mixing_s
+        steps = training.epochs * training.batches_per_epoch * step_s
+        judging = (training.epochs * rules.valid_examples + rules.valid_examples + rules.test_examples) * predict_s
+        if share.worker_gpus:
+            busy = max(steps, mixing / (share.pool.actors * share.pool.cpus))
+        else:  # worker and pool share the CPUs, and neither can be faster than its own
+            busy = max(steps, mixing / share.pool.actors, (steps * share.threads + mixing) * share.concurrent / cpus)
+        seconds += START_S + busy + judging
+    rules = trials[0].evaluation
+    sets = (rules.valid_examples + rules.test_examples) * mixing_s / cpus
+    outputs = (rules.valid_examples + rules.test_examples) * 8 * len(task.classes(trials[0]))
+    return Estimate(
+        trials=len(trials),
+        seconds=seconds / share.concurrent + sets,
+        mixing_s=mixing_s,
+        step_s=step_s,
+        scratch_bytes=shared_bytes + share.concurrent * CHECKPOINTS * COPIES * weights,
+        shared_bytes=shared_bytes,
+        logged_bytes=len(trials) * (weights + outputs),
+    )
+
+
+def check_disk(folder: Path, needed: int) -> int:
+    """Return the free bytes of the disk that a folder is (or will be) on.
+
+    Raises:
+        UserError: fewer are free than needed.
+    """
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise UserError(
+            f"the disk of {there} has {size(free)} free and about {size(needed)} are needed: free some, choose another "
+            "--storage, or lower --share-gb."
+        )
+    return free
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 1e6) / 1e6:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, no more exact than an estimate is."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

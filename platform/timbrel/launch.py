@@ -1,0 +1,194 @@
+"""Everything that a search's trials need, brought together once; and the search followed to its end."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+
+from timbrel import config as configs
+from timbrel.estimate import Estimate, check_disk, duration, estimate, size
+from timbrel.library import Library
+from timbrel.runtime import Share, share_cluster
+from timbrel.search import Search, run_trials
+from timbrel.settings import Experiment
+from timbrel.tracking import Tracker
+from timbrel.trained import TrainedModel, load_weights
+from timbrel.training.run import evaluation_key, render_evaluation_sets
+from timbrel.training.trial import Job, TrialConfigs, run_trial
+from timbrel.trial_log import TrialLog
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run that can be resumed; Ray Tune itself returns as if all were done."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where experiments find their data and leave their results."""
+
+    library: Library
+    tracker: Tracker
+    storage: Path
+    """Folder for checkpoints until a run has finished."""
+    mixers: int = 0
+    """Mixing actors a run; 0: what the cluster's CPUs leave."""
+    share_gb: float = 20.0
+    """Disk in GB for mixtures that several trials of a study share."""
+
+    def tags(self, config: Experiment, **names: str) -> dict[str, str]:
+        """Return the MLflow tags that tell a run from others."""
+        digest = self.library.digest(config.data.all_datasets)
+        return {**{f"timbrel.{key}": name for key, name in names.items()}, "timbrel.data_digest": digest}
+
+    def interrupted(self, fingerprint: str) -> Any:
+        """Return the newest MLflow run with this fingerprint that did not finish and can be taken up again, or None."""
+        for run in self.tracker.find({"timbrel.fingerprint": fingerprint}):
+            folder = run.data.tags.get("timbrel.folder")
+            if run.info.status != "FINISHED" and folder and (self.storage / folder / "tune").is_dir():
+                return run
+        return None
+
+    def share(self, search: Search) -> Share:
+        """Return what each trial of a search gets of the cluster that Ray is connected to."""
+        cluster = ray.cluster_resources()
+        workers = search.base.training.workers
+        return share_cluster(cluster.get("CPU", 1), cluster.get("GPU", 0), search.count, workers, self.mixers)
+
+    def kept(self, search: Search) -> dict[str, int]:
+        """Return up to which example each stream that several trials share is kept on disk, in the space allowed."""
+        shared = [key for key, trials in search.streams().items() if trials > 1]
+        each = self.share_gb * 1e9 / max(1, len(shared)) / _mixture_bytes(search.base)
+        return {key: min(_examples(search.base), int(each)) for key in shared}
+
+
+def train_trials(
+    search: Search, place: Workplace, tags: Mapping[str, str], parent: str | None, *, resume: bool
+) -> None:
+    """Train all trials of a search to the end, or say by an exception why not."""
+    task, tracker = search.task, place.tracker
+    folder = place.storage / tags["timbrel.folder"]
+    share = place.share(search)
+    known = search.configurations()
+    names = sorted({name for config in known if (name := task.pretrained(config))})
+    weights = {name: resolve_weights(tracker, name) for name in names}
+    for config in known:
+        if name := task.pretrained(config):  # what doesn't fit is said here, before anything is mixed
+            task.load_pretrained(task.build_model(config), config, weights[name])
+    sets = {}
+    for config in known:
+        key = evaluation_key(task, config)
+        if key not in sets:
+            rules = config.evaluation
+            print(f"mixing {rules.valid_examples} validation and {rules.test_examples} test examples", flush=True)
+            sets[key] = render_evaluation_sets(task, config, place.library, share.pool)
+    trial_configs = TrialConfigs(task.name, configs.to_json(search.base))
+    job = Job(
+        trial_configs,
+        str(place.library.root),
+        str(folder),
+        share,
+        sets,
+        {name: ray.put(state) for name, state in weights.items()},
+        place.kept(search),
+    )
+    trainable = ray.tune.with_parameters(run_trial, job=job)
+    epochs = search.base.training.epochs
+    follow(search, trainable, folder, tracker, tags, parent, concurrent=share.concurrent, epochs=epochs, resume=resume)
+
+
+def follow(
+    search: Search,
+    trainable: Any,
+    folder: Path,
+    tracker: Tracker,
+    tags: Mapping[str, str],
+    parent: str | None,
+    *,
+    concurrent: int,
+    epochs: int,
+    resume: bool = False,
+) -> None:
+    """Run a search's trials, each of so many epochs, with a log and a progress bar, and clear its folder away.
+
+    Raises:
+        Interrupted: Ctrl-C; trials are left to be resumed.
+    """
+    configs_of = TrialConfigs(search.task.name, configs.to_json(search.base))
+    log = TrialLog(tracker.uri, tags, parent, configs_of, epochs, search.count)
+    try:
+        results = run_trials(search, trainable, folder, log, concurrent=concurrent, resume=resume)
+    finally:
+        # Ctrl-C ends trials without telling the log, so their runs are still open.
+        runs = [run for run in tracker.find({"timbrel.folder": folder.name}) if run.info.run_id != parent]
+        left_open = [run for run in runs if run.info.status == "RUNNING"]
+        for run in left_open:
+            tracker.reopen(run.info.run_id).close("KILLED")
+    if results.errors:
+        raise results.errors[0]
+    if left_open or len(runs) < search.count:
+        raise Interrupted("the same command with --resume goes on where it was")
+    shutil.rmtree(folder)  # the models are in MLflow, and checkpoints serve resuming alone
+
+
+def announce(search: Search, place: Workplace, what: str) -> Estimate:
+    """Print how many trials a search has and what they will cost.
+
+    Raises:
+        UserError: the disk has not the space for it.
+    """
+    share, kept = place.share(search), place.kept(search)
+    streams = search.streams()
+    total = _examples(search.base)
+    read = sum((streams[key] - 1) * limit for key, limit in kept.items())
+    shared_bytes = sum(kept.values()) * _mixture_bytes(search.base)
+    trials = search.configurations() * (search.count if search.samples else 1)
+    cost = estimate(
+        search.task,
+        trials,
+        place.library,
+        share,
+        ray.cluster_resources().get("CPU", 1),
+        read / (total * search.count),
+        shared_bytes,
+    )
+    free = check_disk(place.storage, cost.scratch_bytes + cost.logged_bytes)
+    each = f"{search.base.training.epochs} epochs of {search.base.training.batches_per_epoch} batches"
+    stopped = " (less if early stopping ends some)" if search.early_stopping else ""
+    mixtures = f", of which {size(shared_bytes)} mixtures that trials share" if shared_bytes else ""
+    print(
+        f"{what}: {cost.trials} trial{'s' * (cost.trials > 1)} of {each}, {share.concurrent} at a time\n"
+        f"  time: about {duration(cost.seconds)}{stopped}; {1000 * cost.mixing_s:.0f} ms of CPU to mix an example, "
+        f"{cost.step_s:.2f} s a training step, measured here\n"
+        f"  disk: about {size(cost.scratch_bytes)} in {place.storage} while it runs{mixtures}; "
+        f"{size(cost.logged_bytes)} in MLflow for good; {size(free)} are free",
+        flush=True,
+    )
+    return cost
+
+
+def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:
+    """Return the weights of a logged run, or of a file or folder.
+
+    Raises:
+        UserError: there is none of them, or the file is not one of weights.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return dict(TrainedModel.load(path).weights)
+    if path.suffix or path.exists():
+        return load_weights(path)
+    with tracker.artifacts(name, "model") as folder:
+        return dict(TrainedModel.load(folder).weights)
+
+
+def _examples(config: Experiment) -> int:
+    """Return how many mixtures a run trains on."""
+    return config.training.epochs * config.training.examples_per_epoch
+
+
+def _mixture_bytes(config: Experiment) -> int:
+    return 4 * config.mixing.samples
