@@ -295,3 +295,18 @@ def test_torchaudio_comes_with_or_without_cuda():
     assert sys.modules["torchaudio"] is torchaudio
     spectrogram = torchaudio.transforms.Spectrogram(n_fft=64)(torch.zeros(1, 640))
     assert spectrogram.shape == (1, 33, 21)
+
+
+def test_a_level_makes_loud_and_soft_clips_alike():
+    audio = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    clips = torch.cat([audio, 0.05 * audio, 1e-5 * audio])
+    as_is = LogMel(LogMelConfig(bands=64), 16_000).eval()
+    levelled = LogMel(LogMelConfig(bands=64, level_dbfs=-16.0), 16_000).eval()
+    with torch.inference_mode():
+        before, after = as_is(clips), levelled(clips)
+    assert (before[0] - before[1]).abs().mean() == pytest.approx(20 * np.log10(20), abs=0.5)
+    torch.testing.assert_close(after[0], after[1], atol=1e-3, rtol=0)
+    # At -16 dBFS: 4 dB above the -20 dBFS of the loud clip, and near silence is not blown up to it.
+    assert (after[0] - before[0]).mean() == pytest.approx(4.0, abs=0.2)
+    assert (after[0] - after[2]).mean() > 50
+    assert torch.isfinite(levelled(torch.zeros(2, 16_000))).all()
