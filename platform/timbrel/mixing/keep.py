@@ -6,8 +6,8 @@ which another one (of any trial) is rendering does not wait idly: it renders the
 
 import contextlib
 import errno
-import os
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +61,13 @@ class Keeper:
                 time.sleep(POLL_S)
 
     def _render(self, numbers: np.ndarray) -> Batch:
-        batch = self.render(numbers)
+        """Render a batch that this process has claimed, unless somebody finished it just before, and keep it."""
         file = self._file(numbers)
-        part = file.with_suffix(f".{os.getpid()}.part")
+        part = file.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
+            if (done := self._read(numbers)) is not None:
+                return done
+            batch = self.render(numbers)
             with part.open("wb") as opened:
                 np.savez(opened, **batch)  # type: ignore[arg-type]
             part.replace(file)
