@@ -42,7 +42,7 @@ def prepare_stems():
     """Prepare a folder of stems in this process, and return the facts and whether anything was done."""
 
     def run(folder, root, name=None, replace=False, **options):
-        return prepare(registry.load("source", "stems"), folder, root, StemsOptions(**options), name, replace)
+        return prepare(registry.load("source", "stems"), folder, root, StemsOptions(**options), name, replace=replace)
 
     return run
 

@@ -31,6 +31,7 @@ def prepare(
     root: Path,
     options: Any,
     name: str | None = None,
+    *,
     split: SplitRule = "random",
     replace: bool = False,
 ) -> tuple[dict[str, Any], bool]:

@@ -49,7 +49,7 @@ def prepare(
 
     chosen, options = make_options(source, option)
     with ray_session():
-        facts, done = prepare_dataset(chosen, path, library, options, name, split, replace)
+        facts, done = prepare_dataset(chosen, path, library, options, name, split=split, replace=replace)
     if not done:
         print(f"'{facts['name']}' is already in {library}, made from the same source and options: nothing to do.")
     print(_report(facts, library))
