@@ -3,8 +3,11 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
+from subprocess import PIPE
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -239,7 +242,7 @@ def test_a_failure_leaves_the_library_as_it_was(tmp_path, error, replace):
         before = Library.open(tmp_path).digest()
     with pytest.raises(type(error)):
         prepared(tmp_path, song("a"), song("b", failing("piano", error)), take=2, replace=replace)
-    assert names(tmp_path) == ["library.json", "scripted"][: 2 if replace else 1]
+    assert names(tmp_path) == (["library.json", "scripted"] if replace else [])
     if replace:
         assert Library.open(tmp_path).digest() == before
         assert [row["song"] for row in rows_of(tmp_path)] == ["old"]
@@ -312,7 +315,50 @@ def test_nothing_usable_is_an_error(tmp_path):
         prepared(tmp_path, song("a", failing("x", UserError("it is broken"))))
     with pytest.raises(UserError, match="it holds no song"):
         prepared(tmp_path)
-    assert names(tmp_path) == ["library.json"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [UserError("it is broken"), RuntimeError("a defect"), KeyboardInterrupt()])
+def test_a_first_failure_leaves_nothing(tmp_path, error):
+    with pytest.raises(type(error)):
+        prepared(tmp_path / "data/library", song("a", failing("piano", error)))
+    assert names(tmp_path) == []
+    prepared(tmp_path / "data/library", song("a"))
+    with pytest.raises(type(error)):
+        prepare(Scripted(song("a", failing("piano", error))), None, tmp_path / "data/library", Options(), name="other")
+    assert names(tmp_path / "data/library") == ["library.json", "scripted"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_that_is_no_data_set_is_never_replaced(tmp_path, replace):
+    """Somebody may keep the songs themselves where the library is to be."""
+    (tmp_path / "scripted").mkdir()
+    (tmp_path / "scripted/mine.wav").touch()
+    with pytest.raises(UserError, match=r"scripted is there already and is no data set: choose another --name"):
+        prepared(tmp_path, song("a"), replace=replace)
+    assert names(tmp_path / "scripted") == ["mine.wav"]
+    assert names(tmp_path) == ["scripted"]
+
+
+def test_what_was_found_is_counted(tmp_path):
+    """Rate and channels stay as they are, so the facts say what they are; silence is kept, and said."""
+    facts, _ = prepared(
+        tmp_path,
+        song("a", stem("piano", np.stack([NOISE, NOISE])), stem("violin", 0 * NOISE), stem("flute", 1e-4 * NOISE)),
+        song("b", stem("piano", NOISE, 16_000)),
+    )
+    assert facts["channels"] == {"1": 3, "2": 1}
+    assert facts["sample_rates"] == {"8000": 3, "16000": 1}
+    assert facts["silent"] == ["a/flute", "a/violin"]
+    assert facts == json.loads((tmp_path / "scripted/dataset.json").read_text())
+    assert len(rows_of(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("rate_hz", [1, 999, 768_001, 2**31 - 1])
+def test_an_impossible_sample_rate_is_reported(tmp_path, rate_hz):
+    facts, _ = prepared(tmp_path, song("a", stem("piano"), stem("violin", rate_hz=rate_hz)))
+    assert facts["stems"] == 1
+    assert facts["skipped"] == [["a/violin", f"its sample rate of {rate_hz} Hz is not one of 1000 to 768000 Hz"]]
 
 
 def test_a_source_that_needs_a_path_says_so(tmp_path, prepare_stems):
@@ -329,7 +375,7 @@ def test_a_full_disk_ends_in_a_sentence(tmp_path, monkeypatch, error):
     monkeypatch.setattr(lib.soundfile, "write", full)
     with pytest.raises(UserError, match="disk"):
         prepared(tmp_path, song("a"))
-    assert names(tmp_path) == ["library.json"]
+    assert names(tmp_path) == []
 
 
 def test_only_one_process_prepares_a_data_set(tmp_path):
@@ -356,7 +402,78 @@ def test_only_one_process_prepares_a_data_set(tmp_path):
     assert names(tmp_path) == ["library.json", "other", "scripted"]
 
 
+PROCESS = """
+import sys, time
+from pathlib import Path
+import timbrel.prepare
+from timbrel.errors import UserError
+from timbrel.sources.house_band import SOURCE, HouseBandOptions
+
+root, name, replace = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "replace"
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    options = HouseBandOptions(songs=2, seconds=5, sample_rate=8000)
+    print("done", timbrel.prepare.prepare(SOURCE, None, root, options, name, replace)[1])
+except UserError as error:
+    print("refused", error)
+"""
+
+
+def race(root, *arguments):
+    """Prepare the same songs in several processes at the same time; return what each said."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, root, *each], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
+        for each in arguments
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * len(processes)
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), ends
+    return [said.strip() for said, _ in ends]
+
+
+def test_two_processes_prepare_one_data_set(tmp_path):
+    said = race(tmp_path / "library", ("band", ""), ("band", ""))
+    assert "done True" in said
+    assert all(each in ("done True", "done False") or "another process is preparing 'band'" in each for each in said)
+    assert names(tmp_path / "library") == ["band", "library.json"]
+    assert len({row["song"] for row in rows_of(tmp_path / "library", "band")}) == 2
+
+
+def test_two_processes_prepare_two_data_sets_in_a_new_library(tmp_path):
+    assert race(tmp_path / "library", ("one", ""), ("two", "")) == ["done True", "done True"]
+    library = Library.open(tmp_path / "library")
+    assert library.datasets == ("one", "two")
+    assert library.facts("one")["digest"] == library.facts("two")["digest"]
+    assert names(library.root) == ["library.json", "one", "two"]
+
+
 # Opening
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and so on", None])
+def test_a_damaged_catalogue_is_named(tmp_path, content):
+    prepared(tmp_path, song("a"))
+    file = tmp_path / "scripted/catalogue.parquet"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"catalogue\.parquet can't be read .*prepare the data set anew with --replace"):
+        Library.open(tmp_path).catalogue()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_damaged_facts_are_named_and_replaced(tmp_path, content):
+    prepared(tmp_path, song("a"))
+    (tmp_path / "scripted/dataset.json").write_text(content)
+    with pytest.raises(UserError, match=r"dataset\.json is damaged: prepare the data set anew with --replace"):
+        prepared(tmp_path, song("a"))
+    prepared(tmp_path, song("b"), replace=True)
+    assert [row["song"] for row in rows_of(tmp_path)] == ["b"]
 
 
 def test_opening_what_is_no_library(tmp_path):

@@ -13,6 +13,8 @@ FRAME_S = 4096 / 44_100
 HOP_S = 2048 / 44_100
 SILENCE = float(1 - 1 / (1 + np.exp(20 * (0 - 0.15))))
 """Confidence where nothing sounds: 0.0474."""
+SOUNDING = 0.5
+"""Confidence from which a stem counts as sounding: the midpoint of the logistic."""
 
 
 def hop_samples(sample_rate: int) -> int:

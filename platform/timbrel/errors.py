@@ -14,6 +14,24 @@ class UserError(Exception):
     """
 
 
+def one_line(text: str) -> str:
+    """Return ``text`` as one line that any terminal shows: breaks as spaces, what can't be printed as its escape.
+
+    Names of files and cells of lists end up in messages, and may hold anything.
+    """
+    words = " ".join(text.split())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)
+
+
+def is_utf8(name: object) -> bool:
+    """Tell whether a name, as Python reads it from the file system, can be written down in UTF-8."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a ``name`` that is not among the ``known`` names, suggesting the nearest of them."""
     names = sorted(known)

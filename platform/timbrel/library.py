@@ -34,6 +34,9 @@ from timbrel.sources import Performance, Song
 from timbrel.splits import name_hash
 
 SCHEMA_VERSION = 1
+SAMPLE_RATES_HZ = (1_000, 768_000)
+"""Lowest and highest that are stored: beyond them it is a damaged header that speaks."""
+
 CATALOGUE = pa.schema(
     [
         pa.field("dataset", pa.string()),
@@ -119,7 +122,11 @@ class Library:
         """Return what `timbrel prepare` wrote down about one data set."""
         if dataset not in self.datasets:
             raise unknown_name(f"data set in {self.root}", dataset, self.datasets)
-        return json.loads((self.root / dataset / "dataset.json").read_text())
+        file = self.root / dataset / "dataset.json"
+        try:
+            return dict(json.loads(file.read_text()))
+        except (ValueError, TypeError):
+            raise UserError(f"{file} is damaged: prepare the data set anew with --replace.") from None
 
     def digest(self, datasets: Sequence[str] = ()) -> str:
         """Return a hash of the given data sets' contents (all of them if none is given)."""
@@ -130,17 +137,20 @@ class Library:
         """Return the catalogue rows of the given data sets (all if none is given), in canonical order."""
         for name in datasets:
             self.facts(name)
-        tables = [
-            pq.read_table(self.root / name / "catalogue.parquet", columns=columns)
-            for name in sorted(set(datasets or self.datasets))
-        ]
-        return pa.concat_tables(tables)
+        names = sorted(set(datasets or self.datasets))
+        return pa.concat_tables([self._table(name, "catalogue.parquet", columns) for name in names])
 
     def notes(self, datasets: Sequence[str] = ()) -> pa.Table:
         """Return the notes of the given data sets (all if none is given)."""
-        return pa.concat_tables(
-            [pq.read_table(self.root / name / "notes.parquet") for name in sorted(set(datasets or self.datasets))]
-        )
+        names = sorted(set(datasets or self.datasets))
+        return pa.concat_tables([self._table(name, "notes.parquet") for name in names])
+
+    def _table(self, dataset: str, name: str, columns: list[str] | None = None) -> pa.Table:
+        file = self.root / dataset / name
+        try:
+            return pq.read_table(file, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{file} can't be read ({error}): prepare the data set anew with --replace.") from None
 
 
 def _check_version(marker: Path) -> None:
@@ -242,4 +252,7 @@ def _checked(performance: Performance) -> Performance:
         raise UserError(f"its audio is empty (shape {audio.shape})")
     if not math.isfinite(float(np.abs(audio).max())):
         raise UserError("its audio holds NaN or infinite samples")
+    lowest, highest = SAMPLE_RATES_HZ
+    if not lowest <= performance.sample_rate <= highest:
+        raise UserError(f"its sample rate of {performance.sample_rate} Hz is not one of {lowest} to {highest} Hz")
     return performance

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -15,9 +16,10 @@ import filelock
 import ray
 from tqdm import tqdm
 
+from timbrel import activity
 from timbrel import library as lib
 from timbrel.config import fingerprint
-from timbrel.errors import UserError
+from timbrel.errors import UserError, is_utf8
 from timbrel.sources import Song, Source
 from timbrel.splits import SplitRule, assign_splits
 
@@ -41,40 +43,67 @@ def prepare(
     is complete: an interrupted or failed call leaves the library as it was.
 
     Raises:
-        UserError: nothing usable at ``path``, the name is taken by other content, the disk is full, or another process
-            is preparing this data set.
+        UserError: nothing usable at ``path``, the name is taken by other content, the library can't be written to, or
+            another process is preparing this data set.
     """
     if source.needs_path and path is None:
         raise UserError(f"source '{source.name}' needs a path: timbrel prepare {source.name} PATH --library {root}.")
+    for given in (root, path):
+        if not is_utf8(given):
+            raise UserError(f"{given}: the name is not UTF-8: rename it.")
     name = lib.safe_name(name or source.name)
     identity = fingerprint(source.name, str(path.absolute()) if path else None, options, split)
-    library = lib.Library.create(root)
-    home, work, replaced = (library.root / f"{prefix}{name}" for prefix in ("", ".preparing-", ".replaced-"))
-    with _alone(library.root / f".{name}.lock", f"'{name}' in {library.root}"):
+    root = root.absolute()
+    home, work, replaced = (root / f"{prefix}{name}" for prefix in ("", ".preparing-", ".replaced-"))
+    with _folder(root), _alone(root / f".{name}.lock", f"'{name}' in {root}"):
+        library = lib.Library.create(root) if (root / "library.json").exists() else lib.Library(root)
         _put_back(home, replaced)
+        if home.exists() and name not in library.datasets:
+            raise UserError(f"{home} is there already and is no data set: choose another --name or --library.")
         if home.exists() and not replace:
             facts = library.facts(name)
-            if facts["identity"] == identity:
+            if facts.get("identity") == identity:
                 return facts, False
             raise UserError(
-                f"the library {library.root} already holds another data set '{name}': "
+                f"the library {root} already holds another data set '{name}': "
                 "give this one another --name, or say --replace."
             )
         shutil.rmtree(work, ignore_errors=True)
         try:
             facts = _store(source, path, options, name, split, work) | {"identity": identity}
             (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
+            lib.Library.create(root)
             if home.exists():
                 home.rename(replaced)
             work.rename(home)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise UserError(f"the disk of {library.root} is full: free some space and prepare again.") from None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"the disk of {root} is full: free some space and prepare again.") from None
             raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
             _put_back(home, replaced)
     return facts, True
+
+
+@contextlib.contextmanager
+def _folder(root: Path) -> Iterator[None]:
+    """Make the library's folder, and take it away again if nothing came of it."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{root} is no folder: --library takes one.") from None
+    except OSError as error:
+        raise UserError(f"{root} can't be made a folder ({error.strerror}): choose another --library.") from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise UserError(f"{root} can't be written to: choose another --library, or change its permissions.")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty: something came of it
+            for folder in made:
+                folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -134,9 +163,17 @@ def _store(
         "split_rule": split,
         "splits": dict(Counter(split for _, split in {(row["song"], row["split"]) for row in rows})),
         "instruments": dict(Counter(row["instrument"] for row in rows).most_common()),
+        "channels": _counts(row["channels"] for row in rows),
+        "sample_rates": _counts(row["sample_rate"] for row in rows),
+        "silent": sorted(f"{row['song']}/{row['stem']}" for row in rows if max(row["activity"]) < activity.SOUNDING),
         "skipped": [list(item) for item in sorted(skipped)],
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _counts(values: Iterable[int]) -> dict[str, int]:
+    """Return how often each value occurs, smallest first; the keys are those that JSON would make of them."""
+    return {str(value): count for value, count in sorted(Counter(values).items())}
 
 
 class _StoreSong:

@@ -1,7 +1,9 @@
 """MIDI files to songs: merged programs, duplicates grouped, damaged files named and left out."""
 
+import os
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pretty_midi
@@ -79,6 +81,17 @@ def test_damaged_files_are_named_and_the_rest_goes_on(tmp_path):
     assert reasons.keys() == {"no notes.mid", "empty.mid", "garbage.mid", "cut.mid"}
     assert reasons.pop("no notes.mid") == "it holds no note"
     assert all(reason.startswith("not a readable MIDI file (") for reason in reasons.values())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file systems of macOS take no other names")
+def test_names_that_are_not_utf8_are_reported(tmp_path):
+    write(tmp_path / "good.mid", (0, [(60, 0.0, 1.0)]))
+    os.rename(write(tmp_path / "bad.mid", (0, [(60, 0.0, 1.0)])), os.fsencode(tmp_path) + b"/Fr\xfchling.mid")
+    found = find(tmp_path)
+    assert [song.name for song in found.songs] == ["good"]
+    [skipped] = found.skipped
+    assert skipped.what.endswith("Fr\\udcfchling.mid")
+    assert "not UTF-8" in skipped.why
 
 
 def test_random_damage_never_stops_the_rest(tmp_path):

@@ -1,8 +1,13 @@
+import datetime
+import os
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from hypothesis import given, settings
@@ -236,6 +241,47 @@ def test_contradictions_are_refused_with_their_line(tmp_path, rows, message):
         find(listing(tmp_path, *rows))
 
 
+@pytest.mark.parametrize("name", ["path", "song", "instrument", "split", "artist"])
+def test_a_column_twice_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=f"the column {name} is there twice"):
+        find(listing(tmp_path, header=f"path,song,instrument,split,artist,{name.upper()}"))
+
+
+def test_an_open_quote_does_not_swallow_the_lines_that_follow(tmp_path):
+    for name in "12":
+        audio(tmp_path / f"{name}.wav")
+    with pytest.raises(UserError, match=r"stems\.csv, line 3: the list is not CSV"):
+        find(listing(tmp_path, '1.wav,a,"piano', "2.wav,b,violin", header="path,song,instrument"))
+
+
+@pytest.mark.parametrize(
+    ("song", "held"),
+    [([b"a"], "binary"), ([["a"]], "list<.*string>"), ([{"a": 1}], "struct"), ([datetime.date(1, 1, 1)], "date32")],
+)
+def test_columns_of_a_parquet_list_hold_text(tmp_path, song, held):
+    audio(tmp_path / "1.wav")
+    path = tmp_path / "stems.parquet"
+    pq.write_table(pa.table({"path": ["1.wav"], "song": song, "instrument": ["piano"]}), path)
+    with pytest.raises(UserError, match=rf"stems\.parquet: the column 'song' holds {held}.*; expected text"):
+        find(path)
+
+
+def test_a_parquet_list_may_number_its_songs_and_share_its_words(tmp_path):
+    audio(tmp_path / "1.wav")
+    instruments = pa.array(["piano"]).dictionary_encode()
+    table = pa.table({"path": ["1.wav"], "song": [17], "instrument": instruments, "split": pa.nulls(1)})
+    pq.write_table(table, tmp_path / "stems.parquet")
+    assert layout(find(tmp_path / "stems.parquet")) == [("17", None, [("1", "piano")])]
+
+
+def test_text_of_a_parquet_list_that_is_not_utf8_is_refused(tmp_path):
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"Fl\xf6t")])
+    table = pa.table({"path": text, "song": ["a"], "instrument": ["flute"]})
+    pq.write_table(table, tmp_path / "stems.parquet")
+    with pytest.raises(UserError, match="holds text that is not UTF-8"):
+        find(tmp_path / "stems.parquet")
+
+
 @pytest.mark.parametrize(
     ("header", "missing"), [("path;song;instrument", "path and no column song"), ("path,song", "instrument")]
 )
@@ -335,6 +381,27 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, bad):
 def test_audio_without_samples_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"piano\.wav: holds no audio"):
         AudioFile(audio(tmp_path / "piano.wav", SINE[:0]))()
+
+
+def test_samples_without_a_header_are_refused(tmp_path):
+    (tmp_path / "piano.raw").write_bytes(bytes(1000))
+    with pytest.raises(UserError, match=r"piano\.raw: has no header"):
+        AudioFile(tmp_path / "piano.raw")()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file systems of macOS take no other names")
+def test_names_that_are_not_utf8_are_reported(tmp_path):
+    audio(tmp_path / "good/piano.wav")
+    audio(tmp_path / "good/violin.wav")
+    os.rename(tmp_path / "good/violin.wav", os.fsencode(tmp_path / "good") + b"/fl\xf6te.wav")
+    audio(tmp_path / "song/piano.wav")
+    os.rename(tmp_path / "song", os.fsencode(tmp_path) + b"/Fr\xfchling")
+    found = find(tmp_path)
+    assert layout(found) == [("good", None, [("piano", "piano")])]
+    assert {(skipped.what.rsplit("/")[-1], skipped.why) for skipped in found.skipped} == {
+        ("fl\\udcf6te.wav", "its name is not UTF-8: rename it."),
+        ("Fr\\udcfchling", "its name is not UTF-8: rename it."),
+    }
 
 
 @pytest.fixture(scope="module")

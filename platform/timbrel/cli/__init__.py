@@ -15,7 +15,7 @@ from timbrel.cli.data import prepare
 from timbrel.cli.experiments import train, tune
 from timbrel.cli.overview import list_
 from timbrel.cli.results import evaluate, predict, report
-from timbrel.errors import find_user_error, unknown_name
+from timbrel.errors import find_user_error, one_line, unknown_name
 
 VERBS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as error:
         cause = find_user_error(error)
         if cause is not None:
-            print(f"timbrel: {cause}", file=sys.stderr)
+            print(f"timbrel: {one_line(str(cause))}", file=sys.stderr)
             sys.exit(2)
         if isinstance(error, KeyboardInterrupt):
             remedy = f"; {error}" if str(error) else ""

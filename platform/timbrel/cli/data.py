@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from timbrel.cli.arguments import LibraryDir, make_options
+from timbrel.errors import one_line
 from timbrel.splits import SplitRule
 
 SHOWN = 20
@@ -62,6 +63,17 @@ def _report(facts: dict[str, Any], library: Path) -> str:
         f"{facts['hours']:.2f} h of stem audio, {facts['notes']} notes, in {facts['seconds']} s",
         "stems: " + ", ".join(f"{name} {count}" for name, count in facts["instruments"].items()),
     ]
+    if "channels" in facts:  # data sets of timbrel 0.1.0 don't say
+        channels = ", ".join(f"{value} ({_stems(count)})" for value, count in facts["channels"].items())
+        rates = ", ".join(f"{value} Hz ({_stems(count)})" for value, count in facts["sample_rates"].items())
+        lines.append(f"channels: {channels}; rates: {rates}; mixing converts them to what a task asks for")
+    silent = facts.get("silent", [])
+    if silent:
+        more = f", and {len(silent) - SHOWN} more" if len(silent) > SHOWN else ""
+        lines.append(
+            f"silent, or too quiet beside their song to count, and kept: {', '.join(silent[:SHOWN])}{more} "
+            f"({_stems(len(silent))})"
+        )
     for what, why in facts["skipped"][:SHOWN]:
         lines.append(f"skipped {what}: {why}")
     hidden = len(facts["skipped"]) - SHOWN
@@ -69,4 +81,8 @@ def _report(facts: dict[str, Any], library: Path) -> str:
         lines.append(f"... and {hidden} more: {library / facts['name'] / 'dataset.json'}")
     if not facts["skipped"]:
         lines.append("nothing was skipped")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
+
+
+def _stems(count: int) -> str:
+    return f"{count} stem" if count == 1 else f"{count} stems"

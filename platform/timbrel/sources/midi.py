@@ -24,7 +24,7 @@ import mido  # type: ignore[import-untyped]
 import pretty_midi
 from annotated_types import Ge, Gt, Le
 
-from timbrel.errors import UserError
+from timbrel.errors import UserError, is_utf8, one_line
 from timbrel.sources.base import Found, Note, Performance, Skipped, Song, Stem
 from timbrel.sources.soundfont import (
     DRUMS,
@@ -91,12 +91,15 @@ class Midi:
         root = path if path.is_dir() else path.parent
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         files = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
+        skipped = [
+            Skipped(one_line(str(file)), "its name is not UTF-8: rename it.") for file in files if not is_utf8(file)
+        ]
+        files = [file for file in files if is_utf8(file)]
         if not files:
             raise UserError(f"there is no MIDI file (.mid, .midi) at '{path}'.")
         files.sort(key=lambda file: _digest(file.relative_to(root).as_posix().encode()))
         files = files[: options.limit or None]
         soundfonts = [find_soundfont(name.strip()) for name in options.soundfont.split(",")]
-        skipped: list[Skipped] = []
         songs = _songs(root, files, soundfonts, options, skipped)
         return Found(songs=songs, count=len(files) * len(soundfonts), skipped=skipped)
 

@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
-from timbrel.errors import UserError
+from timbrel.errors import UserError, is_utf8, one_line
 from timbrel.sources.base import Found, Performance, Skipped, Song, Stem
 from timbrel.taxonomy import TAXONOMY
 
@@ -59,6 +59,15 @@ LAYOUTS = (
     f"or a .csv or .parquet list with the columns {', '.join(REQUIRED)}"
 )
 
+_TEXT_OR_NUMBER = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_null,
+)
+"""What a column of a Parquet list may hold: a song may be called 17."""
 _UNKNOWN_LENGTH = np.iinfo(np.int64).max
 """What libsndfile says of a FLAC that was written to a pipe."""
 _SLACK = 4096
@@ -98,6 +107,8 @@ class AudioFile:
                 sample_rate = file.samplerate
         except (sf.SoundFileError, OSError) as error:
             raise UserError(f"{self.path}: cannot be read as audio ({error}); export it again.") from error
+        except TypeError as error:  # what soundfile raises for .raw alone: samples without a header
+            raise UserError(f"{self.path}: has no header that says what it holds; export it as .wav.") from error
         if truncated:
             raise UserError(f"{self.path}: truncated, shorter than its header says; copy or export it again.")
         if not len(audio):
@@ -190,18 +201,30 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
+def _named(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    """Yield what is in ``folder`` and has a name that a catalogue can hold."""
+    for path in _visible(folder):
+        if is_utf8(path.name):
+            yield path
+        else:
+            skipped.append(Skipped(one_line(str(path)), "its name is not UTF-8: rename it."))
+
+
 def _folders(folder: Path, skipped: list[Skipped]) -> list[Path]:
     """Return the folders in ``folder``, on a level where audio is out of place."""
-    for path in _visible(folder):
-        if path.suffix.lower() in EXTENSIONS + UNREADABLE and path.is_file():
+    folders = []
+    for path in _named(folder, skipped):
+        if path.is_dir():
+            folders.append(path)
+        elif path.suffix.lower() in EXTENSIONS + UNREADABLE:
             skipped.append(Skipped(str(path), "audio outside a song's folder: give its song a folder."))
-    return [path for path in _visible(folder) if path.is_dir()]
+    return folders
 
 
 def _song_rows(folder: Path, split: str | None, skipped: list[Skipped]) -> Iterator[_Row]:
     """Yield the stems of one song."""
     first: dict[str, Path] = {}
-    for path in _visible(folder):
+    for path in _named(folder, skipped):
         suffix = path.suffix.lower()
         if path.is_dir():
             skipped.append(Skipped(str(path), "a folder in a song's folder: move its audio up, or list it."))
@@ -244,7 +267,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     try:
         # utf-8-sig: spreadsheets put a byte order mark in front.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)  # else an open quote swallows the lines that follow
             columns = [name.strip().lower() for name in next(reader, [])]
             _check_columns(path, columns)
             for values in reader:
@@ -258,19 +281,27 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the list is not UTF-8 text; save it as 'CSV UTF-8'.") from error
     except csv.Error as error:
-        raise UserError(f"{path}: the list is not CSV ({error}).") from error
+        raise UserError(f"{path}, line {reader.line_num}: the list is not CSV ({error}).") from error
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield what to call each row, and its cells."""
     try:
         table = pq.ParquetFile(path).read()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: the list is not Parquet ({error}).") from error
     table = table.rename_columns([name.strip().lower() for name in table.column_names])
     _check_columns(path, table.column_names)
-    wanted = [name for name in REQUIRED + OPTIONAL if name in table.column_names]
-    for number, row in enumerate(table.select(wanted).to_pylist(), start=1):
+    table = table.select([name for name in REQUIRED + OPTIONAL if name in table.column_names])
+    for field in table.schema:
+        held = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(is_type(held) for is_type in _TEXT_OR_NUMBER):
+            raise UserError(f"{path}: the column '{field.name}' holds {field.type}; expected text.")
+    try:
+        rows = table.to_pylist()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the list holds text that is not UTF-8; save it again.") from error
+    for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", _cells(row)
 
 
@@ -280,6 +311,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"{path}: no column {' and no column '.join(missing)}; expected {','.join(REQUIRED)}"
             f"[,{','.join(OPTIONAL)}], got {','.join(columns) or 'nothing'}."
         )
+    if twice := [name for name in REQUIRED + OPTIONAL if columns.count(name) > 1]:
+        raise UserError(f"{path}: the column {' and the column '.join(twice)} is there twice: remove one.")
 
 
 def _cells(row: dict[str, object]) -> dict[str, str]:
