@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from timbrel import registry
 from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.library import Library
-from timbrel.mixing.index import build_index
+from timbrel.mixing.index import NAMED, build_index, missing_examples
+from timbrel.mixing.plan import mixture_labels, plan_mixture
+from timbrel.mixing.render import render_mixture
 from timbrel.taxonomy import CLASSES
 
 
@@ -60,6 +63,44 @@ def test_songs_of_a_class(build, tone_library):
         assert counts[name] == len({row["song"] for row in rows if row["instrument"] == name}), name
     assert counts["piano"] > 3
     assert counts["singer"] == 0
+
+
+def test_classes_without_an_example_are_said(tone_library, instrument_task):
+    lines = missing_examples(Library.open(tone_library), instrument_task, instrument_task.config_type())
+    assert [line.split(" has: ")[0] for line in lines] == ["no training song", "no validation song", "no test song"]
+    lacking = set(lines[0].split(": ")[1].split(", "))
+    assert {"singer", "woodwind"} <= lacking
+    assert not {"piano", "violin", "drums", "percussion", "brass"} & lacking
+
+
+def test_many_classes_without_an_example_are_counted(band_library):
+    task = registry.load("task", "tagging")
+    line = missing_examples(Library.open(band_library), task, task.config_type())[0]
+    assert re.search(r" and \d+ more of 129 classes$", line)
+    assert line.count(", ") == NAMED - 1
+
+
+def test_a_library_without_a_split_is_refused(tmp_path, write_stems, prepare_stems, instrument_task):
+    folder = write_stems(tmp_path / "in", {"song": {"piano": 0.3 * np.sin(np.arange(16_000) / 10)}})
+    prepare_stems(folder, tmp_path / "library")
+    with pytest.raises(UserError, match="no song of the split 'valid' of stems"):
+        missing_examples(Library.open(tmp_path / "library"), instrument_task, instrument_task.config_type())
+
+
+def test_a_song_shorter_than_a_mixture_is_heard_and_padded(tmp_path, write_stems, prepare_stems, instrument_task):
+    tone = 0.3 * np.sin(np.arange(4_000) / 10)  # 0.25 s
+    folder = write_stems(tmp_path / "in", {"song": {"piano": tone}})
+    prepare_stems(folder, tmp_path / "library")
+    config = with_values(instrument_task.config_type(), {"mixing.p_musical": 1, "mixing.effects.gain.p": 0})
+    index = build_index(Library.open(tmp_path / "library"), "train", instrument_task, config)
+    for number in range(3):
+        plan = plan_mixture(index, config.mixing, 0, "train", number)
+        mixture = render_mixture(plan, index, config.mixing)
+        assert mixture.shape == (config.mixing.samples,)
+        end = config.mixing.sample_rate // 4
+        assert np.abs(mixture[:end]).max() > 0.05
+        assert np.abs(mixture[end + 1000 :]).max() < 1e-3  # filters ring on for a moment
+        assert mixture_labels(plan, index, config.mixing)[CLASSES.index("piano")] == 1
 
 
 def test_one_data_set(build):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from timbrel.task import Task
 
 
+NAMED = 15
+"""Classes that ``missing_examples`` names: all of the multi-instrument task's, few of tagging's."""
+
+
 @dataclass(frozen=True)
 class StemIndex:
     """The stems of one split, grouped by song and data set.
@@ -128,6 +132,22 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         active_rows=active_rows,
         active=active,
     )
+
+
+def missing_examples(library: Library, task: Task, config: Experiment) -> list[str]:
+    """Return a line for each split that lacks examples of some classes: ``no training song has: singer, brass``.
+
+    Raises:
+        UserError: a split has no song at all.
+    """
+    lines = []
+    for split, adjective in (("train", "training"), ("valid", "validation"), ("test", "test")):
+        songs = build_index(library, split, task, config).class_songs()
+        missing = [name for name, count in zip(task.classes(config), songs, strict=True) if not count]
+        if missing:
+            more = f" and {len(missing) - NAMED} more of {len(songs)} classes" if len(missing) > NAMED else ""
+            lines.append(f"no {adjective} song has: {', '.join(missing[:NAMED])}{more}")
+    return lines
 
 
 def _check_leak(library: Library, data: Data, test_groups: set[str]) -> None:

@@ -8,7 +8,7 @@ together they are what this project calls the recipe ``paper``.
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Interval
 
 Probability = Annotated[float, Interval(ge=0, le=1)]
 
@@ -58,7 +58,7 @@ class Effects:
 class Recipe:
     """How a mixture is made: data set (uniform), musical or not, how many sources, which effects."""
 
-    sample_rate: Annotated[int, Gt(0)] = 32_000
+    sample_rate: Annotated[int, Interval(gt=0, le=768_000)] = 32_000
     """Hz (paper: 32 kHz)."""
     seconds: Annotated[float, Interval(gt=0, le=600)] = 4.0
     """Length of a mixture in s (paper: 4 s)."""
