@@ -145,9 +145,10 @@ def test_numbers_are_finite(path, value):
 
 
 @pytest.mark.parametrize("path", ["seed", "evaluation.seed"])
-def test_negative_seeds_are_refused(path):
-    with pytest.raises(UserError, match=f"{path}=-1"):
-        with_values(MULTI_INSTRUMENT(), {path: -1})
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_are_what_numpy_and_pytorch_take(path, seed):
+    with pytest.raises(UserError, match=f"{path}={seed}"):
+        with_values(MULTI_INSTRUMENT(), {path: seed})
 
 
 def test_assignments():
@@ -166,6 +167,12 @@ def test_json_of_another_schema_is_refused(version):
     tree |= {"schema": version}
     with pytest.raises(UserError, match=f"run 7 has schema {version}, this timbrel reads {SCHEMA_VERSION}"):
         from_json(MULTI_INSTRUMENT, json.dumps(tree), "run 7")
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "null", '"{}"', "[[1, 2]]", "[]", "[" * 100_000, '{"a":' * 100_000])
+def test_json_that_is_no_object_is_refused(text):
+    with pytest.raises(UserError, match="the config of run 7 is damaged"):
+        from_json(MULTI_INSTRUMENT, text, "run 7")
 
 
 def test_json_with_a_field_that_is_no_more_is_refused():

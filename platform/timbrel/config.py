@@ -124,9 +124,11 @@ def from_json(config_type: type[Config], text: str, where: str) -> Config:
         UserError: it is damaged, or another version of the schema wrote it.
     """
     try:
-        tree = dict(json.loads(text))
-    except (ValueError, TypeError):
-        raise UserError(f"the config of {where} is damaged: it is no JSON object.") from None
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        tree = None
+    if not isinstance(tree, dict):
+        raise UserError(f"the config of {where} is damaged: it is no JSON object.")
     version = tree.pop("schema", None)
     if version != SCHEMA_VERSION:
         raise UserError(f"the config of {where} has schema {version}, this timbrel reads {SCHEMA_VERSION}.")

@@ -66,9 +66,16 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
             "timbrel.data_digest": library.digest(config.data.all_datasets),
         },
     )
-    run.log_config(config)
-    run.log_metrics(named("test", figures))
-    run.close()
+    status = "FAILED"
+    try:
+        run.log_config(config)
+        run.log_metrics(named("test", figures))
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.close(status)
     print(per_class_table(figures, trained))
     print(f"logged as run {run.id}")
     return run.id

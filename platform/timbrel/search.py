@@ -86,7 +86,7 @@ def run_trials(
         from ray.tune.search.optuna import OptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        algorithm = OptunaSearch(metric=search.metric, mode=search.mode, seed=search.base.seed)
+        algorithm = OptunaSearch(metric=search.metric, mode=search.mode, seed=search.base.seed % 2**32)
     if search.early_stopping:
         # By epoch, not by Tune's own count of reports, which starts anew in a resumed trial. The last epoch is out
         # of its reach: its trial goes on to the test.

@@ -10,6 +10,9 @@ from annotated_types import Ge, Gt, Le
 
 from timbrel.mixing.recipe import Probability, Recipe
 
+Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
+"""What both NumPy and PyTorch take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -87,7 +90,7 @@ class Evaluation:
     """Where a probability becomes a decision: chosen on validation by F1, for each class or for all; or fixed."""
     fixed_threshold: Probability = 0.35
     """The threshold of the rule 'fixed' (paper: 0.35)."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Of the evaluation mixtures; apart from the run's seed, so that runs with several seeds are judged alike."""
 
 
@@ -95,7 +98,7 @@ class Evaluation:
 class Experiment:
     """What the config of every task has; a task adds its own branches (model, transfer, ...)."""
 
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Of the mixtures and of the weights' initialisation."""
     data: Data = field(default_factory=Data)
     mixing: Recipe = field(default_factory=Recipe)

@@ -7,9 +7,11 @@ a trial.
 
 import contextlib
 import getpass
+import http.client
 import logging
 import math
 import os
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -66,22 +68,35 @@ class Tracker:
         """The MLflow client; made on first use, because importing MLflow takes a second."""
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
 
         if self.uri.startswith(("http://", "https://")):
             self._knock()
         try:
             with self._only_one():
                 return MlflowClient(tracking_uri=self.uri)
-        except MlflowException as error:
-            raise UserError(f"MLflow can't use the tracking URI {self.uri}: {error}") from None
+        except (MlflowException, SQLAlchemyError, ImportError) as error:
+            raise self._unusable(error) from None
+
+    def check(self) -> None:
+        """Open the store, so that one which can't be used is known before the work.
+
+        Raises:
+            UserError: there is no such server or database, or it can't be written to.
+        """
+        assert self._experiment_id
 
     def _only_one(self) -> contextlib.AbstractContextManager:
         """Keep other processes out while MLflow makes the tables of a new SQLite file: it does not do so itself."""
         if not self.uri.startswith("sqlite:///"):
             return contextlib.nullcontext()
         file = Path(self.uri.removeprefix("sqlite:///"))
-        file.parent.mkdir(parents=True, exist_ok=True)
+        _check_database(file)
         return filelock.FileLock(file.with_name(f".{file.name}.lock"))
+
+    def _unusable(self, error: Exception) -> UserError:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return UserError(f"MLflow can't use the tracking URI {self.uri}: {reason}")
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> "Run":
         """Open a new run."""
@@ -114,7 +129,9 @@ class Tracker:
 
         try:
             return self.client.get_run(run_id)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise self._unusable(error) from None
             raise UserError(
                 f"there is no run '{run_id}' at {self.uri}: see `timbrel list runs`, or set MLFLOW_TRACKING_URI."
             ) from None
@@ -143,8 +160,12 @@ class Tracker:
     @cached_property
     def _experiment_id(self) -> str:
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
-        existing = self.client.get_experiment_by_name(self.experiment)
+        try:
+            existing = self.client.get_experiment_by_name(self.experiment)
+        except (MlflowException, SQLAlchemyError) as error:
+            raise self._unusable(error) from None
         if existing is None:
             location = None
             if self.uri.startswith("sqlite:///"):
@@ -161,7 +182,7 @@ class Tracker:
                 pass
         except urllib.error.HTTPError:
             pass  # it answered; whether it lets us in is seen at the first request
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise UserError(
                 f"no MLflow server answers at {self.uri} ({error}): start it, or unset MLFLOW_TRACKING_URI."
             ) from None
@@ -221,6 +242,25 @@ class Run:
     def close(self, status: str = "FINISHED") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         self.tracker.client.set_terminated(self.id, status)
+
+
+def _check_database(file: Path) -> None:
+    """Find out whether SQLite can use a file, at once: MLflow would try for minutes, and end in a traceback."""
+    remedy = "name another with --tracking-uri or MLFLOW_TRACKING_URI"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(file if file.exists() else file.parent, os.W_OK)
+    except OSError as error:
+        raise UserError(f"the database {file} can't be made ({error.strerror}): {remedy}.") from None
+    if file.is_dir() or not writable:
+        reason = "is a folder" if file.is_dir() else "can't be written to"
+        raise UserError(f"the database {file} {reason}: {remedy}.")
+    if file.exists():
+        try:
+            with contextlib.closing(sqlite3.connect(file)) as database:
+                database.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{file} can't be used as a database of MLflow's ({error}): {remedy}.") from None
 
 
 def code_version() -> dict[str, str]:

@@ -9,6 +9,7 @@ import tyro
 
 from timbrel import config as configs
 from timbrel import registry
+from timbrel.errors import UserError, unknown_name
 
 LibraryDir = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder of the prepared library.")]
 ConfigValues = Annotated[
@@ -52,6 +53,17 @@ def flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     return tuple(text for group in groups for text in group)
 
 
+def at_least(least: int, **values: int | None) -> None:
+    """Check numbers of the command line, by the names of their options; None is one that wasn't given.
+
+    Raises:
+        UserError: one is below ``least``.
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: must be at least {least}.")
+
+
 def make_config(
     task: Any, preset: str, values: tuple[tuple[str, ...], ...], fixed: Mapping[str, Any] = MappingProxyType({})
 ) -> Any:
@@ -60,8 +72,6 @@ def make_config(
     Raises:
         UserError: an unknown preset, field, or a value out of range.
     """
-    from timbrel.errors import unknown_name
-
     if preset not in task.presets:
         raise unknown_name(f"preset of task {task.name}", preset, task.presets)
     chosen = configs.assignments(flat(values))

@@ -13,9 +13,11 @@ from timbrel.cli.arguments import (
     ShareGb,
     Storage,
     TrackingUri,
+    at_least,
     flat,
     make_config,
 )
+from timbrel.errors import UserError
 
 
 def train(
@@ -55,6 +57,7 @@ def train(
     from timbrel.library import Library
     from timbrel.tracking import Tracker
 
+    at_least(0, mixers=mixers)
     chosen = registry.load("task", task)
     tracker = Tracker(tracking_uri)
     seeded = (*config, *(((f"seed={seed}",),) if seed is not None else ()))
@@ -64,6 +67,7 @@ def train(
     else:
         made = make_config(chosen, preset, seeded)
     place = Workplace(Library.open(library), tracker, storage.absolute(), mixers)
+    tracker.check()
     train_once(chosen, made, place, resume=resume)
 
 
@@ -107,15 +111,21 @@ def tune(
     """
     from timbrel import config as configs
     from timbrel import registry
-    from timbrel.errors import UserError
     from timbrel.experiment import run_rules, run_study
     from timbrel.launch import Workplace
     from timbrel.library import Library
     from timbrel.tracking import Tracker
 
+    if not seeds:
+        raise UserError("--seeds takes at least one number, such as `--seeds 0 1 2`.")
+    at_least(0, mixers=mixers, seeds=min(seeds))
+    at_least(1, samples=samples)
+    if share_gb < 0:
+        raise UserError(f"--share-gb {share_gb:g}: must be at least 0.")
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
     tracker = Tracker(tracking_uri)
+    tracker.check()
     if not chosen.retrains:
         if from_run is None:
             raise UserError(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from timbrel.cli.arguments import TrackingUri
+from timbrel.cli.arguments import TrackingUri, at_least
 
 
 def list_(
@@ -30,6 +30,7 @@ def list_(
         name: One of them, in detail: a task's config fields, a study's search space, a source's options and layout.
         limit: Newest runs to show.
     """
+    at_least(1, limit=limit)
     if what == "runs":
         _runs(tracking_uri, limit)
     elif name:

@@ -1,11 +1,13 @@
 """`timbrel evaluate`, `timbrel predict` and `timbrel report`."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from timbrel.cli.arguments import ConfigValues, LibraryDir, Mixers, RunIds, TrackingUri, flat
+from timbrel.cli.arguments import ConfigValues, LibraryDir, Mixers, RunIds, TrackingUri, at_least, flat
+from timbrel.errors import UserError
 
 
 def evaluate(
@@ -33,6 +35,7 @@ def evaluate(
     from timbrel.evaluation import evaluate_run
     from timbrel.tracking import Tracker
 
+    at_least(0, mixers=mixers)
     evaluate_run(run, library, configs.assignments(flat(config)), Tracker(tracking_uri), mixers)
 
 
@@ -82,7 +85,6 @@ def report(
         runs: MLflow run ids; a study's id stands for all of its trials.
         out: Write the report to this file too.
     """
-    from timbrel.errors import UserError
     from timbrel.report import report as make_report
     from timbrel.tracking import Tracker
 
@@ -91,4 +93,12 @@ def report(
     text = make_report(Tracker(tracking_uri), runs)
     print(text)
     if out:
-        out.write_text(text + "\n")
+        draft = out.with_name(f".{out.name}.draft")
+        try:
+            draft.write_text(text + "\n", encoding="utf-8")
+            draft.replace(out)
+        except OSError as error:
+            raise UserError(f"{out} can't be written ({error.strerror}): give --out another file.") from None
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
