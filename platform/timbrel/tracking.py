@@ -73,7 +73,7 @@ class Tracker:
         if self.uri.startswith(("http://", "https://")):
             self._knock()
         try:
-            with self._only_one():
+            with self._database():
                 return MlflowClient(tracking_uri=self.uri)
         except (MlflowException, SQLAlchemyError, ImportError) as error:
             raise self._unusable(error) from None
@@ -86,13 +86,26 @@ class Tracker:
         """
         assert self._experiment_id
 
-    def _only_one(self) -> contextlib.AbstractContextManager:
-        """Keep other processes out while MLflow makes the tables of a new SQLite file: it does not do so itself."""
-        if not self.uri.startswith("sqlite:///"):
-            return contextlib.nullcontext()
-        file = Path(self.uri.removeprefix("sqlite:///"))
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[None]:
+        """Make a new SQLite file with MLflow's tables, whole or not at all, and by one process at a time.
+
+        MLflow makes them in seconds, keeps nobody out meanwhile, and can't use what Ctrl-C leaves of them.
+        """
+        from mlflow.tracking import MlflowClient
+
+        name = self.uri.removeprefix("sqlite:///")
+        if name == self.uri or "?" in name:  # a server, or a database with options of its own
+            yield
+            return
+        file = Path(name)
         _check_database(file)
-        return filelock.FileLock(file.with_name(f".{file.name}.lock"))
+        with filelock.FileLock(file.with_name(f".{file.name}.lock")):
+            if not file.exists():
+                with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as draft:
+                    MlflowClient(tracking_uri=f"sqlite:///{Path(draft) / file.name}")
+                    (Path(draft) / file.name).rename(file)
+            yield
 
     def _unusable(self, error: Exception) -> UserError:
         reason = (str(error) or type(error).__name__).splitlines()[0]

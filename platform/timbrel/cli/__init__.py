@@ -8,14 +8,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import tyro
+try:
+    import tyro
 
-import timbrel
-from timbrel.cli.data import prepare
-from timbrel.cli.experiments import train, tune
-from timbrel.cli.overview import list_
-from timbrel.cli.results import evaluate, predict, report
-from timbrel.errors import find_user_error, one_line, unknown_name
+    import timbrel
+    from timbrel.cli.data import prepare
+    from timbrel.cli.experiments import train, tune
+    from timbrel.cli.overview import list_
+    from timbrel.cli.results import evaluate, predict, report
+    from timbrel.errors import find_user_error, one_line, unknown_name
+except KeyboardInterrupt:  # importing takes a moment
+    print("\ntimbrel: interrupted.", file=sys.stderr)
+    sys.exit(130)
 
 VERBS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,

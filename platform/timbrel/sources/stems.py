@@ -107,6 +107,8 @@ class AudioFile:
                 sample_rate = file.samplerate
         except (sf.SoundFileError, OSError) as error:
             raise UserError(f"{self.path}: cannot be read as audio ({error}); export it again.") from error
+        except MemoryError as error:
+            raise UserError(f"{self.path}: says that it holds more than fits into memory; export it again.") from error
         except TypeError as error:  # what soundfile raises for .raw alone: samples without a header
             raise UserError(f"{self.path}: has no header that says what it holds; export it as .wav.") from error
         if truncated:
@@ -288,9 +290,12 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield what to call each row, and its cells."""
     try:
         table = pq.ParquetFile(path).read()
+        names = table.column_names
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: the list is not Parquet ({error}).") from error
-    table = table.rename_columns([name.strip().lower() for name in table.column_names])
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the list has columns whose names are not UTF-8; save it again.") from error
+    table = table.rename_columns([name.strip().lower() for name in names])
     _check_columns(path, table.column_names)
     table = table.select([name for name in REQUIRED + OPTIONAL if name in table.column_names])
     for field in table.schema:
