@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from timbrel.cli import main
-from timbrel.library import SPLITS, Library
+from timbrel.library import Library
+from timbrel.splits import SPLITS
 
 RATE_HZ = 16_000
 TONE = 0.3 * np.sin(np.arange(RATE_HZ) / 10)

@@ -142,7 +142,7 @@ def test_a_run_that_is_not_there(run, tmp_path):
     ("what", "names"),
     [
         ("tasks", ["multi_instrument", "tagging"]),
-        ("studies", ["learning_rates", "transfer_modes"]),
+        ("studies", ["learning_rates", "mixing_ratio", "thresholds", "transfer_modes"]),
         ("sources", ["house_band", "midi", "stems"]),
     ],
 )

@@ -12,6 +12,7 @@ import ray.tune
 from timbrel import config as configs
 from timbrel.estimate import Estimate, check_disk, duration, estimate, size
 from timbrel.library import Library
+from timbrel.mixing.index import missing_examples
 from timbrel.runtime import Share, share_cluster
 from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
@@ -73,6 +74,8 @@ def train_trials(
     folder = place.storage / tags["timbrel.folder"]
     share = place.share(search)
     known = search.configurations()
+    for line in missing_examples(place.library, task, search.base):
+        print(line)
     names = sorted({name for config in known if (name := task.pretrained(config))})
     weights = {name: resolve_weights(tracker, name) for name in names}
     for config in known:

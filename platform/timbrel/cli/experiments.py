@@ -125,13 +125,13 @@ def tune(
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
     tracker = Tracker(tracking_uri)
-    tracker.check()
     if not chosen.retrains:
         if from_run is None:
             raise UserError(
                 f"study {study} judges the outputs of a finished run: say which by --from-run RUN "
                 "(`timbrel list runs` shows them)."
             )
+        tracker.check()
         run_rules(chosen, task, from_run, configs.assignments(flat(config)), tracker, storage.absolute())
         return
     if from_run is not None:
@@ -140,4 +140,5 @@ def tune(
         raise UserError(f"study {study} trains on a library: say which by --library DIR (`timbrel prepare` makes one).")
     made = make_config(task, preset, config, chosen.fixed)
     place = Workplace(Library.open(library), tracker, storage.absolute(), mixers, share_gb)
+    tracker.check()
     run_study(chosen, task, made, place, preset=preset, seeds=seeds, samples=samples, resume=resume, dry_run=dry_run)
