@@ -120,6 +120,40 @@ def test_certain_and_wrong_costs_a_finite_hundred_nats():
     assert metrics.binary_cross_entropy(np.array([[1, 0]]), np.array([[1.0, 0.0]])) == 0
 
 
+def test_cross_entropies_of_single_decisions_make_up_the_mean():
+    each = metrics.cross_entropies(TARGETS, SCORES)
+    assert each[0] == pytest.approx(-np.log([0.9, 0.8]))
+    assert each[1] == pytest.approx(-np.log([0.4, 0.7]))
+    assert each.mean() == pytest.approx(metrics.binary_cross_entropy(TARGETS, SCORES))
+
+
+def test_missed_given_false_alarm():
+    """Three classes; false alarms: of violin in examples 0, 1 and 2, of viola in 3, of cello in none."""
+    targets = np.array([[0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0], [1, 1, 1]])
+    decisions = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 1], [1, 1, 0], [0, 1, 1]])
+    np.testing.assert_array_equal(
+        metrics.missed_given_false_alarm(targets, decisions),
+        [
+            [0, 2 / 3, 0],  # viola missed in 0 and 1
+            [0, 0, 0],
+            [math.nan, math.nan, math.nan],
+        ],
+    )
+
+
+@given(splits())
+def test_missed_given_false_alarm_agrees_with_counting(split):
+    targets, scores = split
+    decisions = scores >= 0.5
+    expected = np.full((3, 3), math.nan)
+    for j in range(3):
+        alarms = [n for n in range(len(targets)) if decisions[n, j] and not targets[n, j]]
+        for i in range(3):
+            if alarms:
+                expected[j, i] = sum(targets[n, i] and not decisions[n, i] for n in alarms) / len(alarms)
+    np.testing.assert_allclose(metrics.missed_given_false_alarm(targets, decisions), expected)
+
+
 def test_a_score_at_its_threshold_counts_as_present():
     assert metrics.decide(np.array([[0.3, 0.3]]), np.array([0.3, 0.31])).tolist() == [[True, False]]
 

@@ -115,9 +115,31 @@ def accuracy(targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
 
 def binary_cross_entropy(targets: np.ndarray, scores: np.ndarray) -> float:
     """Return the mean over examples and classes of ``-(y ln p + (1 - y) ln(1 - p))``, in nats."""
+    return float(np.mean(cross_entropies(targets, scores)))
+
+
+def cross_entropies(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return ``-(y ln p + (1 - y) ln(1 - p))`` of each decision, in nats, ``(example, class)``."""
     validate(targets, scores)
     likelihood = np.where(targets == 1, scores, 1 - np.asarray(scores, dtype=np.float64))
-    return float(-np.mean(np.log(np.maximum(likelihood, np.exp(MIN_LOG)))))
+    return -np.log(np.maximum(likelihood, np.exp(MIN_LOG)))
+
+
+def missed_given_false_alarm(targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """Return what is missed where something else is heard in its place, ``(class, class)``.
+
+    Row ``j``, column ``i``: of the examples with a false alarm of class ``j`` (predicted, but absent), the
+    share in which class ``i`` is missed (present, but not predicted). A row is NaN where ``j`` has no false
+    alarm; the diagonal is 0, as a class is either absent or present. It does for several labels what a
+    confusion matrix does for one, but shows no cause: where ``i`` is often missed, it is so in every row.
+
+    S. Gururani, C. Summers and A. Lerch, "Instrument activity detection in polyphonic music using deep neural
+    networks", ISMIR 2018.
+    """
+    validate(targets, decisions)
+    present, predicted = targets == 1, decisions == 1
+    false_alarms = (predicted & ~present).astype(np.float64)
+    return _ratio(false_alarms.T @ (present & ~predicted), false_alarms.sum(axis=0)[:, None])
 
 
 def macro(per_class: np.ndarray) -> float:
