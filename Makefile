@@ -8,7 +8,7 @@ SONGS ?= 36
 PRESET ?= small
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-system lint format bench clean
+.PHONY: help setup demo test test-quick fuzz test-system lint format bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(VENV)/.installed-dev ## Run the tests (under 10 minutes)
 
 test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (under a minute)
 	$(BIN)/python -m pytest -m 'not system and not ray'
+
+fuzz: $(VENV)/.installed-dev ## Try 10,000 random lists, configs, audio and MIDI files (some minutes)
+	$(BIN)/python -m pytest tests/fuzz --fuzz-inputs 10000 --timeout 3600
 
 test-system: $(VENV)/.installed-dev ## Run the slow tests of the whole system
 	$(BIN)/python -m pytest -m system

@@ -1,10 +1,14 @@
 """Sharing a cluster: what is asked for always fits."""
 
+import socket
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from timbrel.runtime import DRIVER_CPUS, share_cluster
+from timbrel.errors import UserError
+from timbrel.runtime import DRIVER_CPUS, ray_session, share_cluster
 
 SHARING = {
     "cpus": st.integers(1, 64),
@@ -13,6 +17,16 @@ SHARING = {
     "workers": st.integers(1, 8),
     "mixers": st.integers(0, 16),
 }
+
+
+def test_a_machine_too_busy_to_start_ray(monkeypatch):
+    def late(**_):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(UserError, match="Ray did not start in 30 s"), ray_session():
+        pass
 
 
 @given(**SHARING)
@@ -69,3 +83,19 @@ def test_more_mixers_change_nothing_but_the_pool():
     assert (few.pool.actors, few.pool.cpus) == (1, 1.0)
     assert many.pool.actors == 40
     assert 0 < many.pool.cpus * 40 <= 15
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "no.such.host.invalid:6379", "nonsense"]
+)
+def test_a_cluster_that_does_not_answer(monkeypatch, address):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address.format(port=server.getsockname()[1])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    started = time.monotonic()
+    with (
+        pytest.raises(UserError, match=rf"no Ray cluster answers at RAY_ADDRESS={address} .*unset RAY_ADDRESS"),
+        ray_session(),
+    ):
+        pass
+    assert time.monotonic() - started < 30

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     study with early stopping would hang, because Ray frees a stopped trial's workers through the dashboard's API.
 
     Raises:
-        UserError: the dashboard is asked for, and the cluster has none, or another Ray is on this machine.
+        UserError: no cluster answers; or the dashboard is asked for, and the cluster has none, or another Ray is on
+            this machine.
     """
     import ray
     from ray._private import services
@@ -59,7 +61,20 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-    context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **local)
+    if address:
+        _knock(address)
+    try:
+        context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **local)
+    except (ConnectionError, ValueError) as error:
+        if not address:
+            raise
+        raise _no_cluster(address, error) from None
+    except Exception as error:  # Ray has no class of its own for this one
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start in 30 s: this machine is too busy, so try again when it is less so."
+        ) from None
     if dashboard and not context.dashboard_url:
         ray.shutdown()
         raise UserError(
@@ -82,6 +97,21 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ask a cluster's port for a sign of life: Ray itself would try for minutes before it complains."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal() and int(port) < 2**16:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}): start it, or unset RAY_ADDRESS.")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ STRANGE_PATH = st.one_of(
     st.sampled_from(PATHS).map(lambda path: path.rpartition(".")[0]),
     st.lists(st.text(max_size=8), max_size=4).map(".".join),
 )
+DEFAULTS = sorted({f"{path}={value}" for task in TASKS for path, value in flatten(task.config_type()).items()})
 KNOWN_PATH = st.sampled_from(PATHS)
 PATH = st.one_of(*[KNOWN_PATH] * 5, STRANGE_PATH)
 NUMBERS = [
@@ -44,6 +45,7 @@ TEXT = st.one_of(
     st.floats().map(str),
     st.text(st.characters(), max_size=20),  # surrogates too: so Python hands on arguments that are not UTF-8
 )
+ASSIGNMENT = st.tuples(PATH, st.sampled_from([*"=========", ""]), TEXT).map("".join)
 LEAF = (
     st.integers(0, 9)
     | st.floats(0, 1)
@@ -71,7 +73,7 @@ def check(config):
 @given(
     task=st.sampled_from(TASKS),
     preset=st.sampled_from(["paper", "small", "smoke", "smoke", "smoke", "tiny"]),
-    values=st.lists(st.tuples(PATH, st.sampled_from([*"=========", ""]), TEXT).map("".join), max_size=3),
+    values=st.lists(st.one_of(*[st.sampled_from(DEFAULTS)] * 3, ASSIGNMENT), max_size=3),
 )
 def test_values_of_the_command_line(attempt, task, preset, values):
     config = attempt("config", lambda: make_config(task, preset, (tuple(values),)))
