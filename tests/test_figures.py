@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from timbrel import figures
+from timbrel.figures.activity import _shades
 
 pytestmark = pytest.mark.filterwarnings("error")  # a layout that does not fit warns
 
@@ -52,12 +53,12 @@ def test_activity_sets_instruments_under_their_families(tmp_path):
 
 
 def test_activity_shows_the_threshold_in_the_colour():
-    colours = figures._shades(np.array([[0.6, 0.6], [0.7, 0.8]]), np.array([0.5, 0.7]))
+    colours = _shades(np.array([[0.6, 0.6], [0.7, 0.8]]), np.array([0.5, 0.7]))
     grey = np.ptp(colours[..., :3], axis=-1) < 0.01
     assert grey.tolist() == [[False, True], [False, False]]
     assert colours[1, 0].sum() < colours[0, 0].sum()  # more probable is darker
     ramp = np.linspace(0.2, 1, 9)
-    above, below = (figures._shades(ramp, np.full(9, at))[:, :3].mean(axis=-1) for at in (0.0, math.inf))
+    above, below = (_shades(ramp, np.full(9, at))[:, :3].mean(axis=-1) for at in (0.0, math.inf))
     assert above.max() < below.min()  # also in grey print
 
 

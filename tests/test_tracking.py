@@ -1,4 +1,4 @@
-"""MLflow: what is logged, how it is found again, and the comparison that is made of it."""
+"""MLflow: what is logged, and how it is found again."""
 
 import dataclasses
 import http.server
@@ -11,7 +11,6 @@ import pytest
 
 from timbrel.config import flatten, with_values
 from timbrel.errors import UserError
-from timbrel.report import COLUMNS, compared_runs, comparison_table, report
 from timbrel.tracking import MAX_VALUE, Tracker, code_version, default_uri, frame
 
 ROC_AUC = "test/roc_auc_macro"
@@ -38,16 +37,6 @@ def study(tracker, instrument_task, tiny_config):
         run.close()
     parent.close()
     return parent
-
-
-def cells(table):
-    """The rows of a Markdown table as lists, checked for its form."""
-    lines = table.splitlines()
-    assert len({line.count("|") for line in lines}) == 1
-    assert len({len(line) for line in lines}) == 1
-    assert re.fullmatch(r"(\|-+)+\|", lines[1])
-    assert all(line.startswith("| ") and line.endswith(" |") for line in (lines[0], *lines[2:]))
-    return [[cell.strip() for cell in line[1:-1].split("|")] for line in (lines[0], *lines[2:])]
 
 
 # Logging
@@ -188,53 +177,6 @@ def test_the_default_is_a_database_in_the_current_folder(monkeypatch, tmp_path):
     assert Tracker().uri == "http://host:5000"
     assert Tracker().ui_command == "open http://host:5000"
     assert Tracker("sqlite:///a.db").ui_command == "mlflow ui --backend-store-uri sqlite:///a.db"
-
-
-# The report
-
-
-def test_mean_and_deviation_over_seeds(tracker, study):
-    table = cells(comparison_table(tracker, [study.id]))
-    assert table[0] == ["transfer.mode", "runs", *COLUMNS]
-    assert table[1] == ["finetune", "1 of 2", "0.930", "0.830", "0.500", "0.300"]
-    assert table[2] == ["scratch", "2", "0.820 ± 0.028", "0.720 ± 0.028", "0.500 ± 0.000", "0.300 ± 0.000"]
-
-
-def test_runs_beside_a_study_and_by_themselves(tracker, study):
-    runs = [run.info.run_id for run in tracker.find({"mlflow.parentRunId": study.id})]
-    assert {run.info.run_id for run in compared_runs(tracker, [study.id])} == set(runs)
-    assert len(compared_runs(tracker, [study.id, *runs])) == 4
-    alone = cells(comparison_table(tracker, [runs[-1]]))
-    assert alone[0][0] == "name"
-    assert alone[1][:3] == ["mode=scratch seed=0", "1", "0.800"]
-
-
-def test_runs_without_figures(tracker, study, tiny_config):
-    run = tracker.start("unfinished", {})
-    run.log_config(tiny_config)
-    assert comparison_table(tracker, [run.id]) == ""
-    assert comparison_table(tracker, []) == ""
-    with pytest.raises(UserError, match="none of these runs has test figures yet"):
-        report(tracker, [run.id])
-    with pytest.raises(UserError, match="there is no run 'abc'"):
-        report(tracker, ["abc"])
-
-
-def test_the_whole_report(tracker, study):
-    head, table, per_class = report(tracker, [study.id]).split("\n\n")
-    assert "Task multi_instrument; data d1;" in head
-    assert cells(table)[1][0] == "finetune"
-    scores = cells(per_class)
-    assert scores[0][0] == "F1 of"
-    assert [row[0] for row in scores[1:]] == ["piano"]
-    assert sorted(scores[1][1:]) == ["0.800", "0.840", "0.930"]
-
-
-def test_runs_on_different_data_are_not_compared_in_silence(tracker, study, tiny_config):
-    run = tracker.start("elsewhere", {"timbrel.data_digest": "d2"})
-    run.log_config(tiny_config)
-    run.log_metrics({ROC_AUC: 0.5})
-    assert "**The runs were judged on different examples" in report(tracker, [study.id, run.id])
 
 
 def test_a_table_of_runs(tracker, study):

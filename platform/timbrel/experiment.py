@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import ray.tune
 
 from timbrel import config as configs
 from timbrel import registry
+from timbrel.compare import compared_runs, settings_of
 from timbrel.errors import UserError
 from timbrel.launch import Workplace, announce, follow, train_trials
 from timbrel.outputs import FOLDER
 from timbrel.rejudge import judge_trial
-from timbrel.report import comparison_table
+from timbrel.report import comparison_table, report
 from timbrel.runtime import ray_session
 from timbrel.search import Search
 from timbrel.settings import Experiment
@@ -70,7 +72,9 @@ def run_study(
     study.check(config)
     tags = place.tags(config, task=task.name, study=study.name)
     count = samples or study.samples
-    fingerprint = configs.fingerprint(study.name, config, tags["timbrel.data_digest"], list(seeds), count, preset)
+    fingerprint = configs.fingerprint(
+        study.name, config, tags["timbrel.data_digest"], sorted(study.space), list(seeds), count, preset
+    )
     with ray_session(dashboard=study.early_stopping and not dry_run):
         first = _pretraining(study, config, place, preset)
         if not resume:
@@ -159,12 +163,19 @@ def _parent_run(
         status = "KILLED"
         raise
     finally:
-        table = comparison_table(tracker, [parent.id])
-        if table:
-            parent.log_text(table, "report.md")
-            print(f"\n{table}\n")
+        _log_report(tracker, parent)
         parent.close(status)
     print(f"compare the trials side by side:\n    {tracker.ui_command}")
+
+
+def _log_report(tracker: Tracker, parent: Run) -> None:
+    """Print the comparison of a study's trials, and store it with its pictures; nothing if none was judged."""
+    settings = settings_of(tracker, compared_runs(tracker, [parent.id]))
+    if settings:
+        print(f"\n{comparison_table(settings)}\n")
+        with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
+            report(tracker, [parent.id], Path(folder))
+            parent.log_folder(Path(folder), "report")
 
 
 def _pretraining(study: Study, config: Experiment, place: Workplace, preset: str) -> tuple[Task, Experiment] | None:

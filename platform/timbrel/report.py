@@ -1,13 +1,16 @@
-"""The comparison of runs as Markdown: one row a setting, mean and standard deviation over seeds."""
+"""Reports: runs compared as Markdown and pictures."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from timbrel import bootstrap, figures, metrics
+from timbrel.compare import Judged, Setting, alike, compared_runs, numeric, settings_of
 from timbrel.errors import UserError
-from timbrel.tracking import EVALUATION, Tracker, frame
+from timbrel.tracking import Tracker
 
 COLUMNS = {
     "ROC-AUC": "metrics.test/roc_auc_macro",
@@ -16,93 +19,211 @@ COLUMNS = {
     "loss": "metrics.test/loss",
 }
 """Headline figures: macro averages over the classes that the test split has examples of."""
+MOST_CLASSES = 50
+MOST_PICTURED = 8
+"""Settings of which a report has pictures by class; of more, only the best."""
 
 
-def compared_runs(tracker: Tracker, run_ids: Sequence[str]) -> list[Any]:
-    """Return the runs to compare: a study stands for its trials.
-
-    Raises:
-        UserError: one of the ids is unknown.
-    """
-    runs: dict[str, Any] = {}
-    for run_id in run_ids:
-        run = tracker.get(run_id)
-        children = tracker.find({"mlflow.parentRunId": run_id, "timbrel.kind": "trial"})
-        for each in reversed(children) if children else [run]:
-            runs[each.info.run_id] = each
-    return list(runs.values())
-
-
-def comparison_table(tracker: Tracker, run_ids: Sequence[str]) -> str:
-    """Return the comparison of runs and studies as a Markdown table; empty if none of them was judged on a test split.
-
-    Rows are the settings in which the runs differ, apart from the seed.
-    """
-    runs = compared_runs(tracker, run_ids)
-    if not runs:
-        return ""
-    table = frame(runs)
-    if COLUMNS["ROC-AUC"] not in table:
-        return ""
-    table = table.rename(columns={"params.seed": "seed"})
-    settings = [
-        str(column)
-        for column in table.columns
-        if str(column).startswith("params.") and len(set(table[column].fillna(""))) > 1
-    ]
-    if not settings:
-        settings = ["name"]
+def comparison_table(settings: Sequence[Setting]) -> str:
+    """Return settings as a Markdown table: mean ± standard deviation over seeds, and bootstrap intervals over songs."""
     rows = []
-    for setting, group in table.groupby(settings, sort=False, dropna=False):
-        judged = group[group[COLUMNS["ROC-AUC"]].notna()]
-        row = {name.removeprefix("params."): value for name, value in zip(settings, setting, strict=True)}
-        row["runs"] = f"{len(judged)}" + (f" of {len(group)}" if len(judged) < len(group) else "")
-        row |= {label: _spread(judged[column]) for label, column in COLUMNS.items() if column in judged}
-        rows.append((float(judged[COLUMNS["ROC-AUC"]].mean()), row))
-    rows.sort(key=lambda item: -np.nan_to_num(item[0], nan=-1))
-    return _markdown(pd.DataFrame([row for _, row in rows]))
+    for setting in settings:
+        judged = len(setting.table)
+        row = dict(setting.fields)
+        row["runs"] = f"{judged}" + (f" of {setting.runs}" if judged < setting.runs else "")
+        for label, column in COLUMNS.items():
+            if column in setting.table:
+                row[label] = _spread(setting.table[column], setting.interval(column))
+        rows.append(row)
+    return _markdown(pd.DataFrame(rows)) if rows else ""
 
 
-def report(tracker: Tracker, run_ids: Sequence[str]) -> str:
-    """Return the whole report: what was compared, on which data, the table, and F1 per class.
+def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None) -> str:
+    """Return the whole report: what was compared, on which data, the table, and figures per class.
+
+    With a ``folder``, the pictures are drawn into it, the report that shows them is written as ``report.md``, and the
+    figures as ``runs.csv`` (a row a run) and ``settings.csv`` (a row a setting, with the bootstrap intervals).
 
     Raises:
         UserError: an unknown run, or none that was judged on a test split.
     """
-    table = comparison_table(tracker, run_ids)
-    if not table:
-        raise UserError("none of these runs has test figures yet: a run gets them when it finishes.")
     runs = compared_runs(tracker, run_ids)
-    digests = sorted({run.data.tags.get("timbrel.data_digest", "?") for run in runs})
-    versions = sorted({run.data.tags.get("timbrel.version", "?") for run in runs})
-    tasks = sorted({run.data.tags.get("timbrel.task", "?") for run in runs})
-    head = (
-        f"Task {', '.join(tasks)}; data {', '.join(digests)}; timbrel {', '.join(versions)}. Test split, macro "
-        "averages over the classes with an example; mean ± standard deviation over seeds; thresholds chosen on "
-        "validation."
+    settings = settings_of(tracker, runs)
+    if not settings:
+        raise UserError("none of these runs has test figures yet: a run gets them when it finishes.")
+    parts = [_head(runs), comparison_table(settings), *_paired(settings)]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        parts += [f"![{caption}]({name})" for name, caption in draw(settings, folder).items()]
+    parts.append(_per_class(settings))
+    text = "\n\n".join(parts)
+    if folder is not None:
+        (folder / "report.md").write_text(text + "\n", encoding="utf-8")
+        _runs_table(settings).to_csv(folder / "runs.csv", index=False)
+        _settings_table(settings).to_csv(folder / "settings.csv", index=False)
+    return text
+
+
+def draw(settings: Sequence[Setting], folder: Path) -> dict[str, str]:
+    """Draw the pictures of a report into a folder; return their captions by file name."""
+    drawn: dict[str, tuple[str, Any]] = {}
+    swept = numeric(settings)
+    if swept:
+        drawn["sweep.png"] = (f"ROC-AUC and PR-AUC over {swept}", _sweep(settings, swept))
+    elif len(settings) > 1:
+        column = COLUMNS["ROC-AUC"]
+        intervals = {each.name: found for each in settings if (found := each.interval(column))}
+        groups = {each.name: each.table[column].tolist() for each in settings}
+        drawn["comparison.png"] = (
+            "ROC-AUC by setting",
+            figures.comparison_figure(
+                groups, metric="ROC-AUC", title="Macro ROC-AUC on the test split", intervals=intervals or None
+            ),
+        )
+    best = max(settings, key=lambda each: float(each.table[COLUMNS["ROC-AUC"]].mean()))
+    for number, setting in enumerate(settings, start=1):
+        if setting.judged and (setting is best or len(settings) <= MOST_PICTURED):
+            suffix = f"-{number}-{_file_name(setting.name)}" if len(settings) > 1 else ""
+            pictures = run_figures(setting.judged, setting.name)
+            drawn |= {f"{name}{suffix}.png": picture for name, picture in pictures.items()}
+    for name, (_, figure) in drawn.items():
+        figure.savefig(folder / name)
+    return {name: caption for name, (caption, _) in drawn.items()}
+
+
+def run_figures(judged: Sequence[Judged], name: str) -> dict[str, tuple[str, Any]]:
+    """Return the pictures by class of runs that differ in the seed alone: captions and figures by name.
+
+    Of very many classes, as a tagger has, they show those with most examples.
+    """
+    frequent = np.argsort(-judged[0].outputs.labels.sum(axis=0), kind="stable")[:MOST_CLASSES]
+    judged = [each.of_classes(np.sort(frequent)) for each in judged]
+    first = judged[0].outputs
+    classes = first.classes
+    f1 = np.stack([metrics.f1(each.outputs.labels, each.decisions) for each in judged])
+    accuracy = np.stack([metrics.accuracy(each.outputs.labels, each.decisions) for each in judged])
+    labels = np.concatenate([each.outputs.labels for each in judged])
+    decisions = np.concatenate([each.decisions for each in judged])
+    seeds = f" ({len(judged)} seeds)" if len(judged) > 1 else ""
+    return {
+        "per_class": (
+            f"F1 and accuracy per class: {name}",
+            figures.f1_and_accuracy_figure(
+                classes,
+                f1,
+                accuracy,
+                first.labels.sum(axis=0),
+                len(first.labels),
+                title=f"F1 and accuracy per class: {name}{seeds}",
+            ),
+        ),
+        "precision_recall": (
+            f"precision and recall per class: {name}",
+            figures.precision_recall_figure(
+                first.labels,
+                first.scores,
+                classes,
+                judged[0].thresholds,
+                title=f"Precision and recall: {name}" + (", the first seed" if seeds else ""),
+            ),
+        ),
+        "confusion": (
+            f"what is missed where another class is falsely heard: {name}",
+            figures.missed_figure(labels, decisions, classes, title=f"Missed where another was heard: {name}{seeds}"),
+        ),
+    }
+
+
+def _sweep(settings: Sequence[Setting], swept: str) -> Any:
+    labels = {label: COLUMNS[label] for label in ("ROC-AUC", "PR-AUC")}
+    values = [float(each.fields[swept]) for each in settings for _ in range(len(each.table))]
+    return figures.sweep_figure(
+        values,
+        {label: [v for each in settings for v in each.table[column]] for label, column in labels.items()},
+        setting=swept,
+        title=f"Macro ROC-AUC and PR-AUC on the test split, over {swept}",
+        intervals={
+            label: {
+                float(each.fields[swept]): found for each in settings if (found := each.interval(column)) is not None
+            }
+            for label, column in labels.items()
+        },
     )
-    if len({(run.data.tags.get("timbrel.data_digest"), run.data.tags.get(EVALUATION)) for run in runs}) > 1:
+
+
+def _head(runs: Sequence[Any]) -> str:
+    tags = {
+        name: sorted({run.data.tags.get(f"timbrel.{name}", "?") for run in runs})
+        for name in ("task", "data_digest", "version")
+    }
+    head = (
+        f"Task {', '.join(tags['task'])}; data {', '.join(tags['data_digest'])}; timbrel {', '.join(tags['version'])}. "
+        "Test split, macro averages over the classes with an example; mean ± standard deviation over seeds, and in "
+        "brackets where 95 % of bootstrap draws of the test songs lie; thresholds chosen on validation."
+    )
+    if not alike(runs):
         head += "\n\n**The runs were judged on different examples: their figures can't be compared.**"
-    return f"{head}\n\n{table}\n\n{_per_class(runs)}"
+    return head
 
 
-def _per_class(runs: Sequence[Any]) -> str:
+def _paired(settings: Sequence[Setting]) -> list[str]:
+    """Say in how many draws of the test songs the best setting is above each other one, draw by draw."""
+    drawn = [each for each in settings if each.draws]
+    if len(drawn) < 2:
+        return []
+    best, *others = sorted(drawn, key=lambda each: -float(each.table[COLUMNS["ROC-AUC"]].mean()))
+    if not all(np.array_equal(each.judged[0].outputs.labels, best.judged[0].outputs.labels) for each in others):
+        return []
+    shares = (
+        f"{other.name} in {bootstrap.probability_higher(best.draws['roc_auc_macro'], other.draws['roc_auc_macro']):.0%}"
+        for other in others
+    )
+    return [f"ROC-AUC of {best.name} is higher, on the same drawn songs, than that of " + ", ".join(shares) + "."]
+
+
+def _per_class(settings: Sequence[Setting]) -> str:
     columns = {}
-    for run in runs:
-        scores = {
-            key.removeprefix("test/f1/"): value for key, value in run.data.metrics.items() if key.startswith("test/f1/")
+    for setting in settings:
+        names = [name for name in setting.table if str(name).startswith("metrics.test/f1/")]
+        columns[setting.name] = {
+            str(name).removeprefix("metrics.test/f1/"): _spread(setting.table[name], None) for name in names
         }
-        if scores:
-            columns[f"{run.info.run_name} ({run.info.run_id[:6]})"] = scores
     table = pd.DataFrame(columns)
     table.insert(0, "F1 of", table.index)
-    return _markdown(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) and not pd.isna(cell) else cell))
+    return _markdown(table)
 
 
-def _spread(values: pd.Series) -> str:
+def _runs_table(settings: Sequence[Setting]) -> pd.DataFrame:
+    rows = []
+    for setting in settings:
+        for _, run in setting.table.iterrows():
+            kept = {name: run[name] for name in run.index if str(name).startswith(("metrics.test/", "metrics.thresh"))}
+            figures_of = {str(name).removeprefix("metrics."): round(float(value), 6) for name, value in kept.items()}
+            rows.append({**setting.fields, "seed": run.get("seed"), "run_id": run["run_id"], **figures_of})
+    return pd.DataFrame(rows)
+
+
+def _settings_table(settings: Sequence[Setting]) -> pd.DataFrame:
+    rows = []
+    for setting in settings:
+        row: dict[str, Any] = {**setting.fields, "runs": len(setting.table)}
+        for label, column in COLUMNS.items():
+            values, found = setting.table[column], setting.interval(column)
+            ends = {f"{label} low": found.low, f"{label} high": found.high} if found else {}
+            row |= {f"{label} mean": values.mean(), f"{label} sd": values.std(), **ends}
+        rows.append(row)
+    return pd.DataFrame(rows).round(6)
+
+
+def _spread(values: pd.Series, interval: bootstrap.Interval | None) -> str:
     if values.empty or values.isna().all():
         return "-"
-    return f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
+    spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
+    return f"{values.mean():.3f}{spread}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else "")
+
+
+def _file_name(name: str) -> str:
+    return "".join(each if each.isalnum() or each in "._-" else "_" for each in name)[:60]
 
 
 def _markdown(table: pd.DataFrame) -> str:

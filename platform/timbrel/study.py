@@ -1,8 +1,8 @@
 """What a study is: which config fields Ray Tune varies, and why."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,10 @@ class Study:
         if isinstance(domain, dict):  # what tune.grid_search returns
             return "each of " + ", ".join(map(str, domain["grid_search"]))
         return f"{type(domain.get_sampler()).__name__.strip('_').lower()} {domain.domain_str}"
+
+    def without(self, given: Collection[str]) -> "Study":
+        """Return the study with fields that the user has given a value no longer varied."""
+        return replace(self, space={path: domain for path, domain in self.space.items() if path not in given})
 
     def check(self, base: Any, seed: int = 0, draws: int = 20) -> None:
         """Sample the space and build a config from every sample, before anything runs.

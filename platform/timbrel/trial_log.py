@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.tune
 from tqdm import tqdm
 
-from timbrel.figures import per_class_figure
+from timbrel.compare import Judged, intervals
 from timbrel.metrics import metric_name
-from timbrel.outputs import FOLDER
+from timbrel.outputs import FOLDER, Outputs
+from timbrel.report import run_figures
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.run import evaluation_key
@@ -97,8 +99,7 @@ class TrialLog(ray.tune.Callback):
         """Store the trained model and close the run; a trial that was stopped early is finished too, and tagged."""
         run, result = self._runs[trial.trial_id], trial.last_result
         if result.get("finished"):
-            log_model(run, Path(result["checkpoint_path"]) / MODEL, result)
-            run.log_folder(Path(result["checkpoint_path"]) / FOLDER, FOLDER)
+            log_model(run, Path(result["checkpoint_path"]), result)
         run.set_tags({"timbrel.early_stopped": str(not result.get("finished")).lower()})
         run.close()
         self._end(trial)
@@ -138,9 +139,13 @@ class TrialLog(ray.tune.Callback):
 
 
 def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
-    """Store a trained model and its per-class test figures with a run."""
-    trained = TrainedModel.load(folder)
-    run.log_folder(folder, MODEL)
+    """Store a trained model with a run: its outputs, its test figures by class, pictures, and bootstrap intervals.
+
+    ``folder`` holds ``model`` and ``outputs`` as the trial left them.
+    """
+    trained = TrainedModel.load(folder / MODEL)
+    run.log_folder(folder / MODEL, MODEL)
+    run.log_folder(folder / FOLDER, FOLDER)
     rows = ["class,threshold,support,f1,precision,recall,accuracy,roc_auc,pr_auc"]
     undefined = []
     for name, threshold in trained.thresholds.items():
@@ -153,11 +158,12 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
             undefined.append(name)
     run.log_text("\n".join(rows) + "\n", "per_class.csv")
     run.log_metrics({f"threshold/{metric_name(name)}": value for name, value in trained.thresholds.items()})
-    if len(undefined) < len(trained.thresholds):
-        scores = {name: result.get(f"test/f1/{metric_name(name)}", math.nan) for name in trained.thresholds}
-        shown = {name: value for name, value in scores.items() if len(scores) <= 50 or not math.isnan(value)}
-        run.log_figure(per_class_figure({"test": shown}, title="F1 per class on the test split"), "per_class_f1.png")
     run.set_tags({"timbrel.undefined_classes": ", ".join(undefined)[:5000]})
+    judged = Judged(Outputs.load(folder / FOLDER / "test.npz"), np.array(list(trained.thresholds.values())))
+    for name, (_, figure) in run_figures([judged], trained.task.name).items():
+        run.log_figure(figure, f"figures/{name}.png")
+    for name, ends in intervals([judged]).items():
+        run.log_metrics({f"test/{name}_low": ends.low, f"test/{name}_high": ends.high})
 
 
 def _log_epoch(run: Run, values: Mapping[str, Any]) -> None:

@@ -98,8 +98,9 @@ def tune(
 
         timbrel tune thresholds --from-run RUN
 
-    Before it starts, it says how many trials there are and about how much time and disk they take.
-    Ctrl-C leaves the study resumable: the same command with --resume keeps finished trials and goes on with the others.
+    Before it starts, it says how many trials there are and about how much time and disk they take. A field that
+    --config gives a value is not varied. Ctrl-C leaves the study resumable: the same command with --resume keeps
+    finished trials and goes on with the others.
 
     Args:
         study: What to vary; `timbrel list studies` shows all, `timbrel list studies STUDY` its search space.
@@ -124,6 +125,10 @@ def tune(
         raise UserError(f"--share-gb {share_gb:g}: must be at least 0.")
     chosen = registry.load("study", study)
     task = registry.load("task", chosen.task)
+    given = configs.assignments(flat(config))
+    for path in sorted(set(given) & set(chosen.space)):
+        print(f"{path} is {given[path]} as you say, and not varied")
+    chosen = chosen.without(given)
     tracker = Tracker(tracking_uri)
     if not chosen.retrains:
         if from_run is None:
@@ -132,7 +137,7 @@ def tune(
                 "(`timbrel list runs` shows them)."
             )
         tracker.check()
-        run_rules(chosen, task, from_run, configs.assignments(flat(config)), tracker, storage.absolute())
+        run_rules(chosen, task, from_run, given, tracker, storage.absolute())
         return
     if from_run is not None:
         raise UserError(f"study {study} trains its own runs: leave --from-run out.")

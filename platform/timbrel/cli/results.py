@@ -1,6 +1,7 @@
 """`timbrel evaluate`, `timbrel predict` and `timbrel report`."""
 
-import contextlib
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -71,34 +72,38 @@ def report(
     runs: RunIds,
     /,
     *,
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     tracking_uri: TrackingUri = "",
 ) -> None:
-    """Compare runs or studies as Markdown: mean ± standard deviation over seeds, and F1 per class.
+    """Compare runs or studies: mean ± standard deviation over seeds, bootstrap intervals over songs, F1 per class.
 
-    A study's trials, or runs of your choice:
+    A study's trials, or runs of your choice; with pictures in a folder:
 
         timbrel report STUDY_RUN
-        timbrel report RUN1 RUN2 RUN3 --out comparison.md
+        timbrel report RUN1 RUN2 RUN3 --out comparison
+
+    The pictures are those that a study keeps in MLflow under `report`: the settings side by side (or a curve over a
+    number that varies), F1 and accuracy per class, precision-recall curves, and what is missed where another class is
+    falsely heard.
 
     Args:
         runs: MLflow run ids; a study's id stands for all of its trials.
-        out: Write the report to this file too.
+        out: Write report.md and the pictures to this folder.
     """
     from timbrel.report import report as make_report
     from timbrel.tracking import Tracker
 
     if not runs:
         raise UserError("which runs? `timbrel list runs` shows their ids; a study's id stands for all of its trials.")
-    text = make_report(Tracker(tracking_uri), runs)
-    print(text)
-    if out:
-        draft = out.with_name(f".{out.name}.draft")
+    if out is None:
+        print(make_report(Tracker(tracking_uri), runs))
+        return
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: --out takes a folder, for the report and its pictures.")
+    with tempfile.TemporaryDirectory(prefix="timbrel-") as draft:  # nothing half done is left if this is interrupted
+        print(make_report(Tracker(tracking_uri), runs, Path(draft)))
         try:
-            draft.write_text(text + "\n", encoding="utf-8")
-            draft.replace(out)
+            shutil.copytree(draft, out, dirs_exist_ok=True)
         except OSError as error:
-            raise UserError(f"{out} can't be written ({error.strerror}): give --out another file.") from None
-        finally:
-            with contextlib.suppress(OSError):
-                draft.unlink()
+            raise UserError(f"{out} can't be written to ({error}): give --out another folder.") from None
+    print(f"\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")

@@ -1,0 +1,36 @@
+"""Figures of predictions and results, ready to be saved: ``figure.savefig("violin.png")``.
+
+Drawn through matplotlib's object interface only. ``pyplot`` keeps figures and settings that are global to
+the process, so it leaks memory in a long run and is not safe in Ray's actors.
+
+Conventions
+-----------
+Probabilities have the shape ``(second, class)``, thresholds and whole-file probabilities ``(class,)``. NaN
+means undefined, and is drawn as "no example", never as 0. The colours are those of Okabe and Ito and shades
+of a single hue, so they survive colour blindness and grey print.
+"""
+
+from timbrel.figures.activity import activity_figure
+from timbrel.figures.base import DPI, FAINT, FONT_PT, INK, MUTED, NO_EXAMPLE, RUN_COLOURS
+from timbrel.figures.classes import CLASSES_PER_COLUMN, f1_and_accuracy_figure, per_class_figure
+from timbrel.figures.comparison import comparison_figure, sweep_figure
+from timbrel.figures.confusion import missed_figure
+from timbrel.figures.precision_recall import precision_recall_figure
+
+__all__ = [
+    "CLASSES_PER_COLUMN",
+    "DPI",
+    "FAINT",
+    "FONT_PT",
+    "INK",
+    "MUTED",
+    "NO_EXAMPLE",
+    "RUN_COLOURS",
+    "activity_figure",
+    "comparison_figure",
+    "f1_and_accuracy_figure",
+    "missed_figure",
+    "per_class_figure",
+    "precision_recall_figure",
+    "sweep_figure",
+]
