@@ -15,7 +15,7 @@ import torch
 import tyro
 from tqdm import trange
 
-from tasks.tagging.task import published_tagger, tags_of
+from tasks.tagging.task import tags_of
 from timbrel import registry
 from timbrel.config import with_values
 from timbrel.library import Library
@@ -74,7 +74,7 @@ def main(
     recipe = evaluation_recipe(config)
     index = build_index(Library.open(library), "test", task, config)
     stream = Stream(index, recipe, config.evaluation.seed, "test")
-    _, model = published_tagger(load_weights(weights), str(weights), tags)
+    _, model = registry.load("task", "tagging").from_weights(load_weights(weights), str(weights), {"tags": tags})
     labels, scores = [], []
     for first in trange(0, examples, 16, desc=weights.stem, unit="batch"):
         batch = mix(stream, index, range(first, min(first + 16, examples)))

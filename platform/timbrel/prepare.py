@@ -2,18 +2,16 @@
 
 import contextlib
 import errno
-import itertools
 import json
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import filelock
-import ray
 from tqdm import tqdm
 
 from timbrel import activity
@@ -22,9 +20,7 @@ from timbrel.config import fingerprint
 from timbrel.errors import UserError, is_utf8
 from timbrel.sources import Song, Source
 from timbrel.splits import SplitRule, assign_splits
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from timbrel.spread import spread
 
 
 def prepare(
@@ -139,7 +135,7 @@ def _store(
     rows: list[dict] = []
     notes: list[dict] = []
     skipped: list[tuple[str, str]] = []
-    stored = _spread(_StoreSong(name, folder), found.songs)
+    stored = spread(_StoreSong(name, folder), found.songs)
     for song_rows, song_notes, song_skipped in tqdm(stored, total=found.count, desc=f"preparing {name}", unit="song"):
         rows += song_rows
         notes += song_notes
@@ -185,24 +181,3 @@ class _StoreSong:
 
     def __call__(self, song: Song) -> Any:
         return lib.store_song(song, self.dataset, self.folder)
-
-
-def _spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield ``function(item)`` for all items, as they finish, over the Ray cluster if there is one."""
-    if not ray.is_initialized():
-        yield from map(function, items)
-        return
-    task: Any = ray.remote(num_cpus=1, max_retries=3)(_call)
-    shared = ray.put(function)
-    waiting = iter(items)
-    # A window rather than all at once: sources are lazy, and a hundred thousand songs need not be in flight.
-    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    running = [task.remote(shared, item) for item in itertools.islice(waiting, window)]
-    while running:
-        (done,), running = ray.wait(running, num_returns=1)
-        yield ray.get(done)
-        running += [task.remote(shared, item) for item in itertools.islice(waiting, 1)]
-
-
-def _call(function: Callable[[Item], Result], item: Item) -> Result:
-    return function(item)

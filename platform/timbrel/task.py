@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from timbrel.errors import UserError
 from timbrel.settings import Experiment
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
@@ -51,6 +52,21 @@ class Task(ABC, Generic[ExperimentT]):
     def load_pretrained(self, model: nn.Module, config: ExperimentT, weights: Mapping[str, torch.Tensor]) -> None:
         """Put pre-trained weights into the model; only called where ``pretrained`` names some."""
         raise NotImplementedError(f"task {self.name} takes no pre-trained weights")
+
+    def from_weights(
+        self, weights: Mapping[str, torch.Tensor], where: str, values: Mapping[str, Any]
+    ) -> tuple[ExperimentT, nn.Module]:
+        """Return the config and network of a file of weights that comes without a config: a published network.
+
+        Args:
+            weights: the file's ``state_dict``.
+            where: names the file in errors.
+            values: what the user says of it, by config field.
+
+        Raises:
+            UserError: the task knows no such network, or more must be said of it.
+        """
+        raise UserError(f"task {self.name} reads no weights without a config: give a run's id or an exported folder.")
 
     def pretrained(self, config: ExperimentT) -> str | None:
         """Return the run id or file that training starts from, or None.

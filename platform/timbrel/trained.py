@@ -6,6 +6,8 @@
         weights.pt         state_dict, read with weights_only=True
         config.json        the task's whole config
         thresholds.json    {"task": ..., "version": ..., "thresholds": {class: probability}}
+
+In a run's artifacts these files are the data of an MLflow model, in its folder ``data/timbrel``.
 """
 
 import itertools
@@ -27,6 +29,9 @@ from timbrel.errors import UserError
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.training.loop import predict
+
+DATA = "data/timbrel"
+"""Where in the folder of an MLflow model the files are."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,12 @@ class TrainedModel:
 
     @staticmethod
     def load(folder: Path) -> "TrainedModel":
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, into a folder of its own or into that of an MLflow model.
 
         Raises:
             UserError: a file is missing or damaged.
         """
+        folder = folder / DATA if (folder / DATA).is_dir() else folder
         for name in ("weights.pt", "config.json", "thresholds.json"):
             if not (folder / name).is_file():
                 raise UserError(f"{folder} holds no trained model: {name} is missing.")

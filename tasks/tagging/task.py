@@ -1,7 +1,7 @@
 """The tags, model and optimiser of the pre-training phase."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -13,6 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
+from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
 from timbrel.models.backbones import PUBLISHED, BackboneName, build_backbone, check_input, input_of
@@ -27,6 +28,8 @@ DRUMS = 128
 PROGRAMS = (*(pretty_midi.program_to_instrument_name(program) for program in range(DRUMS)), "Drum Kit")
 
 TagSet = Literal["general_midi", "mtg_jamendo", "magnatagatune"]
+PUBLISHED_TAGS: tuple[TagSet, ...] = ("mtg_jamendo", "magnatagatune")
+"""Those that published taggers answer with."""
 
 
 @cache
@@ -57,7 +60,7 @@ class TaggingConfig(Experiment):
 
     tags: TagSet = "general_midi"
     """The tags to predict. Only general_midi can be learned from a library of stems; the other two are those of the
-    published taggers, whose weights `timbrel predict --run FILE.pth --config tags=...` reads."""
+    published taggers: `timbrel predict FILE --run WEIGHTS.pth --task tagging --config tags=mtg_jamendo`."""
     backbone: BackboneName = "short_chunk_cnn"
     """The network below the classifier; see transfer.backbone of task multi_instrument."""
     mixing: Recipe = WHOLE_SONG
@@ -117,6 +120,31 @@ class Tagging(Task[TaggingConfig]):
         front_end = LogMel(input_of(config.backbone, config.front_end), config.mixing.sample_rate)
         return Classifier(front_end, backbone, published_head(backbone, tags))
 
+    def from_weights(
+        self, weights: Mapping[str, torch.Tensor], where: str, values: Mapping[str, Any]
+    ) -> tuple[TaggingConfig, nn.Module]:
+        """Return a published tagger: a CRNN, FCN or Musicnn in its authors' layout.
+
+        ``values`` must say by ``tags`` which data set it was trained on, as the file does not.
+        """
+        net = published_net(weights)
+        if net not in PUBLISHED:
+            raise UserError(f"{where} holds none of the published taggers {', '.join(sorted(PUBLISHED))}.")
+        if values.get("tags") not in PUBLISHED_TAGS:
+            raise UserError(
+                f"{where} does not say what its outputs are called: add --config tags=NAME, NAME one of "
+                f"{', '.join(PUBLISHED_TAGS)}."
+            )
+        own = {
+            "backbone": net,
+            "mixing.sample_rate": SAMPLE_RATE,
+            "mixing.seconds": PUBLISHED[net].seconds,  # type: ignore[attr-defined]
+        }
+        config = with_values(self.config_type(), {**own, **values})
+        model = self.build_model(config)
+        load_backbone(model, weights, where, head=True)
+        return config, model.eval()
+
     def parameter_groups(self, model: nn.Module, config: TaggingConfig) -> list[dict[str, Any]]:
         return [
             {
@@ -126,28 +154,3 @@ class Tagging(Task[TaggingConfig]):
                 "weight_decay": config.weight_decay,
             }
         ]
-
-
-def published_tagger(weights: Mapping[str, torch.Tensor], where: str, tags: TagSet) -> tuple[TaggingConfig, Classifier]:
-    """Return the published tagger whose weight file this is, and the config that describes it.
-
-    Args:
-        weights: the file's ``state_dict``.
-        where: names the file in errors.
-        tags: the data set that it was trained on, which the file does not say.
-
-    Raises:
-        UserError: the file is not one of a published CRNN, FCN or Musicnn.
-    """
-    net = published_net(weights)
-    if net not in PUBLISHED:
-        raise UserError(f"{where} holds none of the published taggers {', '.join(sorted(set(PUBLISHED)))}.")
-    backbone: Any = PUBLISHED[net]
-    config = TaggingConfig(
-        tags=tags,
-        backbone=net,  # type: ignore[arg-type]
-        mixing=replace(WHOLE_SONG, sample_rate=SAMPLE_RATE, seconds=backbone.seconds),
-    )
-    model = Tagging().build_model(config)
-    load_backbone(model, weights, where, head=True)
-    return config, model.eval()

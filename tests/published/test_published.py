@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.tagging.task import published_tagger, tags_of
+from tasks.tagging.task import tags_of
 from timbrel import registry
 from timbrel.config import with_values
 from timbrel.errors import UserError
@@ -38,7 +38,7 @@ def seeded(net):
 
 
 def answers(state, net, tags="mtg_jamendo"):
-    _, model = published_tagger(state, "the file", tags)
+    _, model = registry.load("task", "tagging").from_weights(state, "the file", {"tags": tags})
     audio = torch.from_numpy(independent.test_signal(independent.SECONDS[net]))[None]
     with torch.inference_mode():
         picture = model.front_end(audio)
@@ -178,4 +178,4 @@ def test_what_a_backbone_cannot_hear_is_refused(values, reason):
 
 def test_no_published_tagger():
     with pytest.raises(UserError, match=r"x\.pth holds none of the published taggers crnn, crnn_conv, fcn, musicnn"):
-        published_tagger({"a": torch.zeros(1)}, "x.pth", "mtg_jamendo")
+        registry.load("task", "tagging").from_weights({"a": torch.zeros(1)}, "x.pth", {"tags": "mtg_jamendo"})

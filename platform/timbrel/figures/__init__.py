@@ -5,9 +5,10 @@ the process, so it leaks memory in a long run and is not safe in Ray's actors.
 
 Conventions
 -----------
-Probabilities have the shape ``(second, class)``, thresholds and whole-file probabilities ``(class,)``. NaN
-means undefined, and is drawn as "no example", never as 0. The colours are those of Okabe and Ito and shades
-of a single hue, so they survive colour blindness and grey print.
+Probabilities have the shape ``(second, class)``, thresholds and whole-file probabilities ``(class,)``, the
+metrics of several runs (seeds of one setting) ``(run, class)``. NaN means undefined, and is drawn as
+"no example" or "no value", never as 0. The colours are those of Okabe and Ito and shades of a single hue, so
+they survive colour blindness and grey print.
 """
 
 from timbrel.figures.activity import activity_figure

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from timbrel.figures.base import (
+    BLUE,
     ERROR_BAR,
     FAINT,
     FONT_PT,
@@ -16,6 +17,7 @@ from timbrel.figures.base import (
     MUTED,
     NO_EXAMPLE,
     RUN_COLOURS,
+    SKY,
     beside,
     clean,
     head,
@@ -25,7 +27,6 @@ from timbrel.figures.base import (
     wrapped,
 )
 
-BLUE, SKY = RUN_COLOURS[0], RUN_COLOURS[4]
 CLASSES_PER_COLUMN = 26
 """Longer lists of bars are set in two columns."""
 

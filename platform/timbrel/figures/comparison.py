@@ -14,11 +14,12 @@ from matplotlib.transforms import ScaledTranslation
 
 from timbrel.bootstrap import Interval
 from timbrel.figures.base import (
+    BLUE,
     FAINT,
     FONT_PT,
     INK,
     MUTED,
-    RUN_COLOURS,
+    SKY,
     beside,
     clean,
     key,
@@ -29,9 +30,8 @@ from timbrel.figures.base import (
 
 Key = TypeVar("Key")
 
-BLUE = RUN_COLOURS[0]
 EACH: dict[str, Any] = {"s": 14, "color": FAINT, "edgecolors": MUTED, "linewidths": 0.5, "zorder": 2}
-BAND: dict[str, Any] = {"color": "#56B4E9", "alpha": 0.28, "zorder": 1, "linewidth": 0}
+BAND: dict[str, Any] = {"color": SKY, "alpha": 0.28, "zorder": 1}
 
 
 def comparison_figure(
@@ -67,11 +67,12 @@ def comparison_figure(
             text.append("no value")
         if name in intervals:
             ends = intervals[name]
-            axes.barh(place, ends.high - ends.low, left=ends.low, height=0.74, **BAND)
+            axes.barh(place, ends.high - ends.low, left=ends.low, height=0.74, linewidth=0, **BAND)
             text.append(f"[{ends.low:.3f}, {ends.high:.3f}]")
         beside(axes, place, "  ".join(text))
     axes.set_yticks(range(len(groups)), [wrapped(name, 34) for name in groups], fontsize=FONT_PT)
     axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.use_sticky_edges = False  # or a band would begin at the very edge
     axes.margins(x=0.08)
     axes.set_xlabel(f"{metric}: mean ± sd of trials", fontsize=FONT_PT)
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -110,6 +111,9 @@ def sweep_figure(
     for name, numbers in metrics.items():
         if len(numbers) != len(settings):
             raise ValueError(f"expected {len(settings)} values of {name}, one a run, got {len(numbers)}")
+    unknown = set(intervals or {}) - set(metrics)
+    if unknown:
+        raise ValueError(f"expected intervals of {list(metrics)}, got one of {unknown.pop()!r}")
     bands = {name: _drawable((intervals or {}).get(name, {}), settings.tolist()) for name in metrics}
     columns = min(len(metrics), 3)
     rows = math.ceil(len(metrics) / columns)
@@ -137,7 +141,9 @@ def _sweep_panel(axes: Axes, settings: np.ndarray, numbers: np.ndarray, band: Ma
     places = np.unique(settings[~np.isnan(numbers)])
     if not places.size:
         axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", color=MUTED, fontsize=FONT_PT)
+        clean(axes, "bottom", "left")
         axes.set_yticks([])
+        return
     means, spreads = np.reshape([mean_and_sd(numbers[settings == place]) for place in places], (-1, 2)).T
     axes.errorbar(places, means, yerr=spreads, fmt="-D", ms=4.5, lw=1.4, capsize=3, color=BLUE, zorder=3)
     aside = ScaledTranslation(5 / 72, 0, axes.figure.dpi_scale_trans)  # inches: beside the bar, which would hide them
@@ -145,8 +151,9 @@ def _sweep_panel(axes: Axes, settings: np.ndarray, numbers: np.ndarray, band: Ma
     if band:
         at = sorted(band)
         low, high = np.transpose([(band[place].low, band[place].high) for place in at])
-        axes.fill_between(at, low, high, **BAND)
-        axes.vlines(at, low, high, lw=6, **BAND)  # also where there is but one
+        axes.fill_between(at, low, high, linewidth=0, **BAND)
+        if len(at) == 1:
+            axes.vlines(at, low, high, linewidth=8, **BAND)
     axes.margins(y=0.1)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(color=FAINT, linewidth=0.6, zorder=0)
@@ -185,4 +192,8 @@ def _key_of_intervals(intervals: Iterable[Interval]) -> dict[str, Patch]:
     levels = sorted({ends.level for ends in intervals})
     if not levels:
         return {}
-    return {" and ".join(f"{100 * level:g} %" for level in levels) + " interval over songs": Patch(**BAND)}
+    return {
+        " and ".join(f"{100 * level:g} %" for level in levels) + " bootstrap interval over songs": Patch(
+            linewidth=0, **BAND
+        )
+    }

@@ -10,9 +10,19 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import precision_recall_curve
 
 from timbrel import metrics
-from timbrel.figures.base import FAINT, FONT_PT, INK, MUTED, NO_EXAMPLE, RUN_COLOURS, clean, key, new_figure, wrapped
-
-CURVE, POINT = RUN_COLOURS[0], RUN_COLOURS[5]
+from timbrel.figures.base import (
+    BLUE,
+    FAINT,
+    FONT_PT,
+    INK,
+    MUTED,
+    NO_EXAMPLE,
+    VERMILION,
+    clean,
+    key,
+    new_figure,
+    wrapped,
+)
 
 
 def precision_recall_figure(
@@ -42,7 +52,8 @@ def precision_recall_figure(
         raise ValueError(f"expected the names of {targets.shape[1]} classes, got {len(classes)}")
     columns = min(len(classes), 5 if len(classes) <= 20 else 8)
     rows = math.ceil(len(classes) / columns)
-    figure = new_figure(max(1.55 * columns + 0.5, 4.2), 1.8 * rows + 1.1, title)
+    panel_in = 1.55 if columns > 2 else 2.6
+    figure = new_figure(max(panel_in * columns + 0.5, 4.2), (panel_in + 0.25) * rows + 1.1, title)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for index, (axes, name) in enumerate(zip(panels, classes, strict=False)):
         positives = int(targets[:, index].sum())
@@ -60,14 +71,22 @@ def precision_recall_figure(
         widths, heights = widths[::-1], np.append(heights[-2], heights[-2::-1])
         widths = widths[: np.argmax(widths == 1) + 1]  # beyond, nothing is left to find
         heights = heights[: len(widths)]
-        axes.plot(widths, heights, drawstyle="steps-pre", color=CURVE, lw=1.4, zorder=3)
-        axes.fill_between(widths, heights, step="pre", color=CURVE, alpha=0.12, linewidth=0, zorder=1)
+        axes.plot(widths, heights, drawstyle="steps-pre", color=BLUE, lw=1.4, zorder=3)
+        axes.fill_between(widths, heights, step="pre", color=BLUE, alpha=0.12, linewidth=0, zorder=1)
         axes.axhline(positives / len(targets), color=MUTED, lw=1, ls=(0, (4, 2)), zorder=2)
         if math.isnan(precision[index]):
             _in_panel(axes, 0.06, "never predicted")
         else:
             axes.plot(
-                recall[index], precision[index], "o", ms=6, color=POINT, mec="white", mew=0.8, zorder=5, clip_on=False
+                recall[index],
+                precision[index],
+                "o",
+                ms=6,
+                color=VERMILION,
+                mec="white",
+                mew=0.8,
+                zorder=5,
+                clip_on=False,
             )
     for axes in panels[len(classes) :]:
         axes.remove()
@@ -76,11 +95,11 @@ def precision_recall_figure(
     for axes in panels[: len(classes) : columns]:
         axes.set_ylabel("Precision", fontsize=FONT_PT - 0.5)
     handles = {
-        "area: average precision (AP)": Line2D([], [], color=CURVE, lw=1.4),
-        "at the threshold": Line2D([], [], ls="none", marker="o", ms=6, color=POINT, mec="white"),
+        "area: average precision (AP)": Line2D([], [], color=BLUE, lw=1.4),
+        "at the threshold": Line2D([], [], ls="none", marker="o", ms=6, color=VERMILION, mec="white"),
         "chance": Line2D([], [], color=MUTED, lw=1, ls=(0, (4, 2))),
     }
-    key(figure, handles, columns=3 if columns > 3 else 1)
+    key(figure, handles, columns=3 if columns > 3 else 2)
     return figure
 
 

@@ -1,0 +1,73 @@
+"""A trained model as MLflow knows it: loaded by this module from data alone, so no code lies in the artifact.
+
+::
+
+    model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    model.predict(waveforms)  # float32 (batch, sample) -> a DataFrame, a row an example, a column a class
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import timbrel
+from timbrel.errors import UserError
+from timbrel.trained import DATA, TrainedModel
+
+
+def save_logged_model(trained: TrainedModel, folder: Path) -> None:
+    """Write a trained model as an MLflow model, with signature and example, into a new ``folder``."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema, TensorSpec
+
+    samples = trained.config.mixing.samples
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, samples))]),
+        outputs=Schema([ColSpec("double", name) for name in trained.classes]),
+    )
+    data = trained.save(folder.parent / Path(DATA).name)
+    mlflow.pyfunc.save_model(
+        folder,
+        loader_module="timbrel.logged_model",
+        data_path=str(data),
+        signature=signature,
+        input_example=np.zeros((1, samples), dtype=np.float32),
+        pip_requirements=[f"timbrel=={timbrel.__version__}"],
+    )
+
+
+class LoggedModel:
+    """What ``mlflow.pyfunc.load_model`` wraps."""
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+
+    def predict(self, waveforms: np.ndarray, params: Any = None) -> pd.DataFrame:
+        """Return the probability of each class in each clip.
+
+        Args:
+            waveforms: mono, at the model's ``mixing.sample_rate`` and of its ``mixing.seconds``: ``(batch, sample)``.
+            params: none are known; MLflow passes it.
+
+        Raises:
+            UserError: another shape, or samples that are not finite.
+        """
+        clips = np.asarray(waveforms, dtype=np.float32)
+        samples = self.trained.config.mixing.samples
+        if clips.ndim != 2 or clips.shape[1] != samples:
+            raise UserError(
+                f"the model takes waveforms (batch, {samples}) at {self.trained.config.mixing.sample_rate} Hz, "
+                f"not {clips.shape}: cut or resample them."
+            )
+        if not np.isfinite(clips).all():
+            raise UserError("the waveforms hold NaN or infinite samples: mend or leave them out.")
+        rows = list(self.trained.probabilities(clips))
+        return pd.DataFrame(np.array(rows, dtype=np.float64).reshape(len(clips), -1), columns=self.trained.classes)
+
+
+def _load_pyfunc(path: str) -> LoggedModel:
+    """Load the model: the function that MLflow looks for in a loader module."""
+    return LoggedModel(TrainedModel.load(Path(path)))
