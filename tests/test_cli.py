@@ -73,7 +73,7 @@ def test_every_option_is_explained(run, verb):
 
 def test_an_unknown_verb(run):
     assert_sentence(run("trian"), "unknown verb 'trian': did you mean 'train'?")
-    assert_sentence(run("$"), "choose one of evaluate, list")
+    assert_sentence(run("$"), "choose one of evaluate, export, list")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from timbrel.errors import UserError
-from timbrel.predict import _output_names, _windows, predict_file, predict_files
+from timbrel.predict import _output_names, _windows, load_trained, predict_file, predict_files
+from timbrel.recording import mono_blocks
 from timbrel.trained import TrainedModel, load_weights
 
 
@@ -113,7 +114,7 @@ def test_windows_are_those_cut_from_the_whole(tmp_path, seconds, window_s):
     rate = 1000
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
-    got = list(_windows(tmp_path / "a.wav", rate, round(window_s * rate)))
+    got = list(_windows(mono_blocks(tmp_path / "a.wav", rate), rate, round(window_s * rate)))
     expected = direct_windows(audio, rate, round(window_s * rate))
     assert len(got) == len(expected) == int(np.ceil(round(seconds * rate) / rate))
     np.testing.assert_array_equal(got, expected)
@@ -124,7 +125,7 @@ def test_windows_are_those_cut_from_the_whole(tmp_path, seconds, window_s):
 def test_windows_of_other_rates(tmp_path, stored, rate, seconds):
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (round(seconds * stored), 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", audio, stored, subtype="FLOAT")
-    got = list(_windows(tmp_path / "a.wav", rate, 4 * rate))
+    got = list(_windows(mono_blocks(tmp_path / "a.wav", rate), rate, 4 * rate))
     assert len(got) == int(np.ceil(seconds))
     expected = direct_windows(soxr.resample(audio.mean(axis=1), stored, rate), rate, 4 * rate)
     np.testing.assert_allclose(got, expected[: len(got)], atol=1e-3)
@@ -134,7 +135,7 @@ def test_windows_come_as_the_file_is_read(tmp_path):
     """Ten hours of audio would not fit; a window needs no more than a block of the file."""
     rate = 100
     soundfile.write(tmp_path / "long.wav", np.zeros(36_000 * rate), rate)
-    windows = _windows(tmp_path / "long.wav", rate, 4 * rate)
+    windows = _windows(mono_blocks(tmp_path / "long.wav", rate), rate, 4 * rate)
     first = [next(windows) for _ in range(100)]
     assert all(len(window) == 4 * rate for window in first)
     held = windows.gi_frame.f_locals["held"]
@@ -157,7 +158,7 @@ def test_a_row_a_second(trained, tmp_path, seconds, rate, channels):
 
 
 def test_what_is_no_recording_is_named(trained, tmp_path):
-    with pytest.raises(UserError, match=r"gone\.wav can't be read as audio"):
+    with pytest.raises(UserError, match=r"there is no file .*gone\.wav"):
         predict_file(trained, tmp_path / "gone.wav")
     (tmp_path / "text.wav").write_text("not audio")
     with pytest.raises(UserError, match=r"text\.wav can't be read as audio"):
@@ -168,7 +169,7 @@ def test_what_is_no_recording_is_named(trained, tmp_path):
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
     with pytest.raises(UserError, match=r"nan\.wav holds NaN"):
         predict_file(trained, tmp_path / "nan.wav")
-    with pytest.raises(UserError, match="can't be read as audio"):
+    with pytest.raises(UserError, match="there is no file"):
         predict_file(trained, tmp_path)
 
 
@@ -178,7 +179,7 @@ def test_bad_files_are_named_after_the_good_ones_are_done(trained, saved, tmp_pa
         soundfile.write(tmp_path / folder / "song.wav", np.zeros(16_000), 16_000)
     files = [tmp_path / "gone.wav", tmp_path / "one/song.wav", tmp_path / "two/song.wav"]
     with pytest.raises(UserError, match=r"gone\.wav"):
-        predict_files(files, str(saved), tmp_path / "out", None)
+        predict_files(files, load_trained(str(saved), None, None, {}), tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == sorted(f"{name}.{kind}" for name in ("song", "song-2") for kind in ("csv", "json", "png"))
     answer = json.loads((tmp_path / "out/song-2.json").read_text())

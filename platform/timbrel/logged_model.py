@@ -64,8 +64,8 @@ class LoggedModel:
             )
         if not np.isfinite(clips).all():
             raise UserError("the waveforms hold NaN or infinite samples: mend or leave them out.")
-        rows = list(self.trained.probabilities(clips))
-        return pd.DataFrame(np.array(rows, dtype=np.float64).reshape(len(clips), -1), columns=self.trained.classes)
+        rows = [row.astype(np.float64) for row in self.trained.probabilities(clips)]
+        return pd.DataFrame(rows, columns=list(self.trained.classes))
 
 
 def _load_pyfunc(path: str) -> LoggedModel:

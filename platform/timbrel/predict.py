@@ -1,63 +1,111 @@
 """`timbrel predict`: who plays in a recording, second by second and as a whole."""
 
+import contextlib
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
+import ray
 from tqdm import tqdm
 
+from timbrel import registry
 from timbrel.errors import UserError
 from timbrel.figures import activity_figure
+from timbrel.recording import mono_blocks
+from timbrel.spread import spread
+from timbrel.task import Task
 from timbrel.taxonomy import PARENT
 from timbrel.tracking import Tracker
-from timbrel.trained import TrainedModel
+from timbrel.trained import TrainedModel, load_weights
 
 HOP_S = 1.0
 """One row of the output for each second."""
 WHOLE_FILE_SHARE = 0.1
 """A class is present in a file as a whole if it is in at least this share of its seconds. Ours: the highest
 probability of all seconds, the usual choice for short clips, finds nearly every class in a song of some minutes."""
-BLOCK_S = 30.0
-"""Audio is read this much at a time, so that long files need little memory."""
+UNKNOWN_THRESHOLD = 0.5
+"""Of published networks, which come without thresholds."""
+WEIGHT_FILES = (".pth", ".pt")
 
 
-def predict_files(files: Sequence[Path], source: str, out: Path, tracker: Tracker) -> None:
-    """Write NAME.csv, NAME.json and NAME.png for each file, going on past those that can't be read.
+def load_trained(source: str, tracker: Tracker, task: str | None, values: Mapping[str, Any]) -> TrainedModel:
+    """Return the model that predicts.
 
-    ``source`` is a run id or a folder that holds a trained model.
+    Args:
+        source: a run's id, a folder (exported, or a run's ``model``), or a file of published weights.
+        tracker: where runs are looked for.
+        task: for a file of weights, the task that knows the network.
+        values: for a file of weights, what the user says of it, by config field.
 
     Raises:
-        UserError: no file is given, no such model, or (after the others were done) files that could not be read.
+        UserError: no such model, or a file of weights of which too little was said.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return TrainedModel.load(path)
+    if path.is_file() or path.suffix in WEIGHT_FILES:
+        weights = load_weights(path)
+        if task is None:
+            raise UserError(
+                f"{path} holds weights alone: say what they are of, for instance --task tagging --config "
+                "tags=mtg_jamendo, or give a run's id or an exported folder."
+            )
+        chosen: Task = registry.load("task", task)
+        config, model = chosen.from_weights(weights, source, values)
+        thresholds = dict.fromkeys(chosen.classes(config), UNKNOWN_THRESHOLD)
+        return TrainedModel(chosen, config, thresholds, model.state_dict())
+    with tracker.artifacts(source, "model") as folder:
+        return TrainedModel.load(folder)
+
+
+def predict_files(files: Sequence[Path], trained: TrainedModel, out: Path) -> None:
+    """Write NAME.csv, NAME.json and NAME.png for each file, going on past those that can't be read.
+
+    The files are spread over the Ray cluster if this process is connected to one, else done one after the other: on
+    one machine the network uses all cores for each.
+
+    Raises:
+        UserError: no file is given, or (after the others were done) files that could not be read.
     """
     if not files:
         raise UserError("which recordings? Name at least one file: timbrel predict song.wav --run RUN.")
-    if Path(source).is_dir():
-        trained = TrainedModel.load(Path(source))
-    else:
-        with tracker.artifacts(source, "model") as folder:
-            trained = TrainedModel.load(folder)
     out.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for file, name in zip(files, _output_names(files), strict=True):
-        try:
-            probabilities = predict_file(trained, file)
-        except UserError as error:
-            failures.append(str(error))
+    names = dict(enumerate(_output_names(files)))
+    gpus = 1.0 if ray.is_initialized() and ray.cluster_resources().get("GPU", 0) else 0.0
+    answers = spread(_Predict(trained), enumerate(file.absolute() for file in files), gpus=gpus)
+    failures: dict[int, str] = {}
+    for number, probabilities in tqdm(answers, total=len(files), unit="file", disable=len(files) == 1, leave=False):
+        file, stem = files[number], out / names[number]
+        if isinstance(probabilities, str):
+            failures[number] = probabilities
             continue
-        _write(trained, file, probabilities, out / name)
+        _write(trained, file, probabilities, stem)
         whole = whole_file(probabilities)
         present = [
             f"{label} {value:.2f}"
             for (label, threshold), value in zip(trained.thresholds.items(), whole, strict=True)
             if value >= threshold
         ]
-        print(f"{file}: {', '.join(present) or 'nothing above its threshold'}\n    {out / name}.csv, .json, .png")
+        tqdm.write(f"{file}: {', '.join(present) or 'nothing above its threshold'}\n    {stem}.csv, .json, .png")
     if failures:
-        raise UserError("; ".join(failures))
+        raise UserError("; ".join(failures[number] for number in sorted(failures)))
+
+
+class _Predict:
+    """``predict_file`` with its model, in a form that pickles; what can't be read comes back as the reason."""
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+
+    def __call__(self, item: tuple[int, Path]) -> tuple[int, np.ndarray | str]:
+        number, file = item
+        try:
+            return number, predict_file(self.trained, file)
+        except UserError as error:
+            return number, str(error)
 
 
 def predict_file(trained: TrainedModel, file: Path) -> np.ndarray:
@@ -69,18 +117,9 @@ def predict_file(trained: TrainedModel, file: Path) -> np.ndarray:
         UserError: the file is missing, not audio, or holds no sound.
     """
     rate, samples = trained.config.mixing.sample_rate, trained.config.mixing.samples
-    try:
-        total = soundfile.info(file).duration
-        windows = tqdm(
-            _windows(file, rate, samples),
-            total=int(np.ceil(total / HOP_S)),
-            desc=file.name,
-            unit="s",
-            leave=False,
-        )
+    with contextlib.closing(mono_blocks(file, rate)) as blocks:
+        windows = tqdm(_windows(blocks, rate, samples), desc=file.name, unit="s", leave=False)
         rows = list(trained.probabilities(windows))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{file} can't be read as audio ({error}): give wav, flac, ogg, mp3 or aiff.") from None
     if not rows:
         raise UserError(f"{file} holds no audio.")
     return np.stack(rows)
@@ -92,15 +131,15 @@ def whole_file(probabilities: np.ndarray) -> np.ndarray:
     return np.sort(probabilities, axis=0)[-needed]
 
 
-def _windows(file: Path, rate: int, samples: int) -> Iterator[np.ndarray]:
-    """Yield the window ``(sample,)`` around the middle of each second, reading the file block by block."""
+def _windows(blocks: Iterable[np.ndarray], rate: int, samples: int) -> Iterator[np.ndarray]:
+    """Yield the window ``(sample,)`` around the middle of each second of a recording that comes block by block."""
     hop = round(HOP_S * rate)
     lead = (samples - hop) // 2
     # What is held: the audio from the next window's first sample on; silence before the beginning of the file.
     held = np.zeros(max(lead, 0), dtype=np.float32)
     skip = max(-lead, 0)
     length = emitted = 0
-    for block in _mono_blocks(file, rate):
+    for block in blocks:
         length += len(block)
         held = np.concatenate([held, block])
         while len(held) >= skip + samples:
@@ -111,19 +150,6 @@ def _windows(file: Path, rate: int, samples: int) -> Iterator[np.ndarray]:
         window = held[skip : skip + samples]
         yield np.pad(window, (0, samples - len(window)))
         held = held[hop:]
-
-
-def _mono_blocks(file: Path, rate: int) -> Iterator[np.ndarray]:
-    with soundfile.SoundFile(file) as opened:
-        stored = opened.samplerate
-        resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32") if stored != rate else None
-        for block in opened.blocks(round(BLOCK_S * stored), dtype="float32", always_2d=True):
-            mono = block.mean(axis=1)
-            if not np.isfinite(mono).all():
-                raise UserError(f"{file} holds NaN or infinite samples.")
-            yield resampler.resample_chunk(mono) if resampler else mono
-        if resampler:
-            yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def _write(trained: TrainedModel, file: Path, probabilities: np.ndarray, stem: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import ray.tune
 from tqdm import tqdm
 
 from timbrel.compare import Judged, intervals
+from timbrel.logged_model import save_logged_model
 from timbrel.metrics import metric_name
 from timbrel.outputs import FOLDER, Outputs
 from timbrel.report import run_figures
@@ -144,7 +146,9 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
     ``folder`` holds ``model`` and ``outputs`` as the trial left them.
     """
     trained = TrainedModel.load(folder / MODEL)
-    run.log_folder(folder / MODEL, MODEL)
+    with tempfile.TemporaryDirectory(prefix="timbrel-") as place:
+        save_logged_model(trained, Path(place) / MODEL)
+        run.log_folder(Path(place) / MODEL, MODEL)
     run.log_folder(folder / FOLDER, FOLDER)
     rows = ["class,threshold,support,f1,precision,recall,accuracy,roc_auc,pr_auc"]
     undefined = []

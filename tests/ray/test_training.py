@@ -15,9 +15,10 @@ from timbrel import registry
 from timbrel.config import with_values
 from timbrel.errors import find_user_error
 from timbrel.evaluation import evaluate_run
-from timbrel.experiment import Workplace, run_study, train_once
+from timbrel.experiment import run_study, train_once
+from timbrel.launch import Workplace
 from timbrel.library import Library
-from timbrel.predict import predict_files
+from timbrel.predict import load_trained, predict_files
 from timbrel.report import report
 from timbrel.study import Study
 from timbrel.tracking import Tracker
@@ -94,7 +95,7 @@ def test_predict_writes_table_answer_and_picture(place, trained, tmp_path):
     rate = 22_050
     stereo = np.random.default_rng(0).normal(scale=0.1, size=(int(6.5 * rate), 2))
     soundfile.write(tmp_path / "noise.flac", stereo, rate)
-    predict_files([tmp_path / "noise.flac"], trained, tmp_path / "out", place.tracker)
+    predict_files([tmp_path / "noise.flac"], load_trained(trained, place.tracker, None, {}), tmp_path / "out")
     answer = json.loads((tmp_path / "out" / "noise.json").read_text())
     assert len(answer["seconds"]) == 7
     assert all(0 <= value <= 1 for second in answer["seconds"] for value in second["probabilities"])

@@ -15,7 +15,7 @@ try:
     from timbrel.cli.data import prepare
     from timbrel.cli.experiments import train, tune
     from timbrel.cli.overview import list_
-    from timbrel.cli.results import evaluate, predict, report
+    from timbrel.cli.results import evaluate, export, predict, report
     from timbrel.errors import find_user_error, one_line, unknown_name
 except KeyboardInterrupt:  # importing takes a moment
     print("\ntimbrel: interrupted.", file=sys.stderr)
@@ -27,6 +27,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "tune": tune,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "report": report,
     "list": list_,
 }

@@ -1,4 +1,4 @@
-"""`timbrel evaluate`, `timbrel predict` and `timbrel report`."""
+"""`timbrel evaluate`, `timbrel predict`, `timbrel export` and `timbrel report`."""
 
 import shutil
 import tempfile
@@ -45,6 +45,8 @@ def predict(
     /,
     *,
     run: Annotated[str, tyro.conf.arg(metavar="RUN")],
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None,
+    config: ConfigValues = (),
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("predictions"),
     tracking_uri: TrackingUri = "",
 ) -> None:
@@ -54,18 +56,68 @@ def predict(
 
         timbrel predict song.wav other.flac --run RUN --out predictions
 
+    The tags of a published tagger, from its authors' file of weights:
+
+        timbrel predict song.mp3 --run best_model.pth --task tagging --config tags=mtg_jamendo
+
     For each file NAME it writes NAME.csv (a row a second, a column a class), NAME.json (the same, with
-    thresholds, decisions and what is present in the file as a whole) and NAME.png.
+    thresholds, decisions and what is present in the file as a whole) and NAME.png. Where RAY_ADDRESS names a cluster,
+    as in a submitted job, several files are spread over it.
 
     Args:
-        files: Recordings that libsndfile reads: wav, flac, ogg, mp3, aiff; any rate, any number of channels.
-        run: MLflow run id of a finished run, or a folder that holds its `model` artifact.
+        files: Recordings: wav, flac, ogg, mp3, aiff; with ffmpeg installed m4a and others. Any rate, any channels.
+        run: MLflow run id of a finished run, a folder that `timbrel export` wrote, or a file of published weights.
+        task: For a file of weights: the task that knows the network.
+        config: For a file of weights: what the file doesn't say.
         out: Folder for what is written.
     """
-    from timbrel.predict import predict_files
+    import contextlib
+    import os
+
+    from timbrel import config as configs
+    from timbrel.predict import load_trained, predict_files
+    from timbrel.runtime import ray_session
     from timbrel.tracking import Tracker
 
-    predict_files(files, run, out, Tracker(tracking_uri))
+    if not files:
+        raise UserError("which recordings? Name at least one file: timbrel predict song.wav --run RUN.")
+    trained = load_trained(run, Tracker(tracking_uri), task, configs.assignments(flat(config)))
+    with ray_session() if len(files) > 1 and os.environ.get("RAY_ADDRESS") else contextlib.nullcontext():
+        predict_files(files, trained, out)
+
+
+def export(
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")],
+    /,
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    onnx: bool = False,
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None,
+    config: ConfigValues = (),
+    tracking_uri: TrackingUri = "",
+) -> None:
+    """Take a trained model elsewhere: weights, config, thresholds and labels in one folder.
+
+    The folder needs neither Ray nor MLflow; its README.md says how it is used:
+
+        timbrel export RUN --out my_model --onnx
+        timbrel predict song.wav --run my_model
+
+    Args:
+        run: MLflow run id of a finished run, a folder that holds a model, or a file of published weights.
+        out: New folder for the model.
+        onnx: Write the network, front end included, as model.onnx too.
+        task: For a file of weights: the task that knows the network.
+        config: For a file of weights: what the file doesn't say.
+    """
+    from timbrel import config as configs
+    from timbrel.export import export_model
+    from timbrel.predict import load_trained
+    from timbrel.tracking import Tracker
+
+    trained = load_trained(run, Tracker(tracking_uri), task, configs.assignments(flat(config)))
+    files = export_model(trained, out, onnx)
+    print(f"{out}: {', '.join(file.name for file in files)}")
 
 
 def report(
