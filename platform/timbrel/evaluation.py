@@ -1,6 +1,7 @@
 """`timbrel evaluate`: a trained model on the test split of any library."""
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ import torch
 
 from timbrel import config as configs
 from timbrel import metrics
+from timbrel.compare import Judged
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.pool import collect
+from timbrel.outputs import FOLDER, Outputs
 from timbrel.runtime import ray_session, share_cluster
 from timbrel.settings import Data, Experiment
-from timbrel.tracking import Tracker
+from timbrel.tracking import EVALUATION, Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.loop import predict
-from timbrel.training.run import evaluation_stream
+from timbrel.training.run import evaluation_key, evaluation_stream
 from timbrel.training.worker import named
+from timbrel.trial_log import log_judged
 
 CHANGEABLE = ("data.", "evaluation.test_examples", "evaluation.seed")
 """What may differ from the config that the model was trained with."""
@@ -64,12 +68,19 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
             "timbrel.task": trained.task.name,
             "timbrel.evaluated_run": run_id,
             "timbrel.data_digest": library.digest(config.data.all_datasets),
+            EVALUATION: evaluation_key(trained.task, config),
         },
     )
     status = "FAILED"
     try:
         run.log_config(config)
         run.log_metrics(named("test", figures))
+        outputs = Outputs(trained.classes, test["song"], test["labels"], scores)
+        with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
+            outputs.save(Path(folder) / "test.npz")
+            run.log_folder(Path(folder), FOLDER)
+        run.log_metrics({f"threshold/{metrics.metric_name(c)}": v for c, v in trained.thresholds.items()})
+        log_judged(run, Judged(outputs, thresholds))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

@@ -91,7 +91,7 @@ def draw(settings: Sequence[Setting], folder: Path) -> dict[str, str]:
     return {name: caption for name, (caption, _) in drawn.items()}
 
 
-def run_figures(judged: Sequence[Judged], name: str) -> dict[str, tuple[str, Any]]:
+def run_figures(judged: Sequence[Judged], name: str = "") -> dict[str, tuple[str, Any]]:
     """Return the pictures by class of runs that differ in the seed alone: captions and figures by name.
 
     Of very many classes, as a tagger has, they show those with most examples.
@@ -104,32 +104,35 @@ def run_figures(judged: Sequence[Judged], name: str) -> dict[str, tuple[str, Any
     accuracy = np.stack([metrics.accuracy(each.outputs.labels, each.decisions) for each in judged])
     labels = np.concatenate([each.outputs.labels for each in judged])
     decisions = np.concatenate([each.decisions for each in judged])
+    of = f": {name}" if name else ""
     seeds = f" ({len(judged)} seeds)" if len(judged) > 1 else ""
     return {
         "per_class": (
-            f"F1 and accuracy per class: {name}",
+            f"F1 and accuracy per class{of}",
             figures.f1_and_accuracy_figure(
                 classes,
                 f1,
                 accuracy,
                 first.labels.sum(axis=0),
                 len(first.labels),
-                title=f"F1 and accuracy per class: {name}{seeds}",
+                title=f"F1 and accuracy per class{of}{seeds}",
             ),
         ),
         "precision_recall": (
-            f"precision and recall per class: {name}",
+            f"precision and recall per class{of}",
             figures.precision_recall_figure(
                 first.labels,
                 first.scores,
                 classes,
                 judged[0].thresholds,
-                title=f"Precision and recall: {name}" + (", the first seed" if seeds else ""),
+                title=f"Precision and recall per class{of}" + (", the first seed" if seeds else ""),
             ),
         ),
         "confusion": (
-            f"what is missed where another class is falsely heard: {name}",
-            figures.missed_figure(labels, decisions, classes, title=f"Missed where another was heard: {name}{seeds}"),
+            f"what is missed where another class is falsely heard{of}",
+            figures.missed_figure(
+                labels, decisions, classes, title=f"Missed where another was falsely heard{of}{seeds}"
+            ),
         ),
     }
 

@@ -163,8 +163,12 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
     run.log_text("\n".join(rows) + "\n", "per_class.csv")
     run.log_metrics({f"threshold/{metric_name(name)}": value for name, value in trained.thresholds.items()})
     run.set_tags({"timbrel.undefined_classes": ", ".join(undefined)[:5000]})
-    judged = Judged(Outputs.load(folder / FOLDER / "test.npz"), np.array(list(trained.thresholds.values())))
-    for name, (_, figure) in run_figures([judged], trained.task.name).items():
+    log_judged(run, Judged(Outputs.load(folder / FOLDER / "test.npz"), np.array(list(trained.thresholds.values()))))
+
+
+def log_judged(run: Run, judged: Judged) -> None:
+    """Store what can be drawn and computed of a run's outputs on its test split: pictures, and bootstrap intervals."""
+    for name, (_, figure) in run_figures([judged]).items():
         run.log_figure(figure, f"figures/{name}.png")
     for name, ends in intervals([judged]).items():
         run.log_metrics({f"test/{name}_low": ends.low, f"test/{name}_high": ends.high})
