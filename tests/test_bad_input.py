@@ -257,14 +257,19 @@ def test_numbers_out_of_range(run, tmp_path, arguments, parts):
 
 
 def test_a_report_that_cannot_be_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("timbrel.report.report", lambda *_: "table")
+    def made(_tracker, _runs, folder):
+        (folder / "report.md").write_text("table")
+        return "table"
+
+    monkeypatch.setattr("timbrel.report.report", made)
     monkeypatch.setattr("timbrel.tracking.Tracker", lambda *_: None)
-    (tmp_path / "folder").mkdir()
-    for out in ("nowhere/report.md", "folder"):
-        refused(run("report", "RUN", "--out", out), f"{out} can't be written", "--out")
-    assert run("report", "RUN", "--out", "report.md")[0] == 0
-    assert (tmp_path / "report.md").read_text() == "table\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "report.md"]
+    (tmp_path / "file").write_text("mine")
+    for out, reason in [("file", "is a file"), ("file/folder", "can't be written")]:
+        refused(run("report", "RUN", "--out", out), f"{out} {reason}", "--out")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert run("report", "RUN", "--out", "folder")[0] == 0
+    assert (tmp_path / "folder" / "report.md").read_text() == "table"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_splits_without_a_song_are_counted(run, tmp_path, write_stems):

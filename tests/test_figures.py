@@ -95,36 +95,6 @@ def test_activity_says_which_shape_it_expected():
         figures.activity_figure(np.zeros((6, 4)), CLASSES, THRESHOLDS[:3], FILE, title="")
 
 
-def test_bars_tell_zero_from_undefined(tmp_path):
-    figure = figures.per_class_figure({"fine-tuned": {"drums": 0.94, "brass": math.nan, "violin": 0.0}})
-    assert texts(figure) == ["0.94", "0.00", "no example"]
-    assert figure.axes[0].get_xlabel() == "F1"
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["drums", "brass", "violin"]
-    saved(figure, tmp_path / "bars.png")
-
-
-def test_a_class_that_no_run_has_is_marked_once():
-    rows = {"one": {"drums": 0.9, "brass": math.nan}, "two": {"drums": math.nan}}
-    assert sorted(texts(figures.per_class_figure(rows))) == ["0.90", "no example", "no example"]
-
-
-@pytest.mark.parametrize(("runs", "classes", "columns"), [(1, 15, 1), (6, 15, 1), (3, 50, 2), (2, 1, 1)])
-def test_bars_of_many_runs_and_classes(runs, classes, columns, tmp_path):
-    rows = {f"a run with a name {i}": {f"class {c}": c / 50 for c in range(classes)} for i in range(runs)}
-    figure = figures.per_class_figure(rows)
-    assert len(figure.axes) == columns
-    assert sum(len(axes.patches) for axes in figure.axes) == runs * classes
-    assert len(figure.legends) == (runs > 1)
-    saved(figure, tmp_path / "bars.png")
-
-
-def test_bars_refuse_what_they_cannot_draw():
-    with pytest.raises(ValueError, match="1 to 6 runs, got 7"):
-        figures.per_class_figure({str(i): {"drums": 1.0} for i in range(7)})
-    with pytest.raises(ValueError, match="at least one class"):
-        figures.per_class_figure({"run": {}})
-
-
 def test_comparison_states_mean_sd_and_number(tmp_path):
     groups = {"fine-tuned": [0.9, 0.92, math.nan], "frozen": [0.8], "scratch": [math.nan]}
     figure = figures.comparison_figure(groups, metric="ROC-AUC", title="Transfer modes")

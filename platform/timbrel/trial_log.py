@@ -58,12 +58,15 @@ class TrialLog(ray.tune.Callback):
         self._tracker: Tracker | None = None
         self._runs: dict[str, Run] = {}
         self._bar: tqdm | None = None
-        self._done = 0
+        self._done: set[str] = set()
         self._epoch: dict[str, int] = {}
         self._best: float | None = None
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the trial's run, or the one it had before an interruption."""
+        for each in trials:
+            if each.is_finished():  # before an interruption, so that no callback told of it in this process
+                self._end(each)
         self._draw()
         if trial.trial_id in self._runs:
             return
@@ -105,6 +108,7 @@ class TrialLog(ray.tune.Callback):
         run.set_tags({"timbrel.early_stopped": str(not result.get("finished")).lower()})
         run.close()
         self._end(trial)
+        self._draw()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the run as failed, with what went wrong."""
@@ -113,6 +117,7 @@ class TrialLog(ray.tune.Callback):
             run.log_text(Path(trial.error_file).read_text(errors="replace"), "error.txt")
         run.close("FAILED")
         self._end(trial)
+        self._draw()
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Take the progress bar away."""
@@ -127,16 +132,17 @@ class TrialLog(ray.tune.Callback):
 
     def _end(self, trial: Any) -> None:
         self._epoch[trial.trial_id] = self.epochs
-        self._done += 1
-        self._draw()
+        self._done.add(trial.trial_id)
 
     def _draw(self) -> None:
+        total = self.trials * self.epochs
+        epochs = min(sum(self._epoch.values()), total)
         if self._bar is None:
-            self._bar = tqdm(total=self.trials * self.epochs, unit="epoch", desc=self.configs.task, smoothing=0.1)
+            self._bar = tqdm(total=total, initial=epochs, unit="epoch", desc=self.configs.task, smoothing=0.1)
         best = f", best validation ROC-AUC {self._best:.3f}" if self._best is not None else ""
-        done = f"{self._done}/{self.trials} trials done" if self.trials > 1 else "training"
+        done = f"{len(self._done)}/{self.trials} trials done" if self.trials > 1 else "training"
         self._bar.set_postfix_str(done + best, refresh=False)
-        self._bar.n = min(sum(self._epoch.values()), self.trials * self.epochs)
+        self._bar.n = epochs
         self._bar.refresh()
 
 

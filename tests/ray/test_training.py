@@ -85,7 +85,8 @@ def test_a_run_logs_config_metrics_model_and_identity(place, task, trained):
         names = sorted(file.name for file in folder.iterdir())
         assert names == ["confusion.png", "per_class.png", "precision_recall.png"]
     low, high = (run.data.metrics[f"test/f1_macro_{end}"] for end in ("low", "high"))
-    assert low <= run.data.metrics["test/f1_macro"] <= high
+    rounding = 1e-9  # a mean of draws that are all alike differs from the mean itself in its last bits
+    assert low - rounding <= run.data.metrics["test/f1_macro"] <= high + rounding
     with place.tracker.artifacts(trained, "per_class.csv") as table:
         assert len(table.read_text().splitlines()) == 1 + len(task.classes(None))
 

@@ -124,7 +124,7 @@ def test_predict(interrupt, tmp_path, model):
     assert sorted(path.name for path in out.iterdir()) == ["short.csv", "short.json", "short.png"]
 
 
-@pytest.mark.parametrize("verb", [["report", "RUN", "--out", "report.md"], ["list", "runs"]], ids=["report", "list"])
+@pytest.mark.parametrize("verb", [["report", "RUN", "--out", "comparison"], ["list", "runs"]], ids=["report", "list"])
 def test_report_and_list(interrupt, tmp_path, verb):
     """Both read from MLflow, here from a server that takes its time."""
     with socket.create_server(("127.0.0.1", 0)) as server:

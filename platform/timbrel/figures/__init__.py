@@ -12,26 +12,19 @@ they survive colour blindness and grey print.
 """
 
 from timbrel.figures.activity import activity_figure
-from timbrel.figures.base import DPI, FAINT, FONT_PT, INK, MUTED, NO_EXAMPLE, RUN_COLOURS
-from timbrel.figures.classes import CLASSES_PER_COLUMN, f1_and_accuracy_figure, per_class_figure
+from timbrel.figures.base import INK, MUTED
+from timbrel.figures.classes import f1_and_accuracy_figure
 from timbrel.figures.comparison import comparison_figure, sweep_figure
 from timbrel.figures.confusion import missed_figure
 from timbrel.figures.precision_recall import precision_recall_figure
 
 __all__ = [
-    "CLASSES_PER_COLUMN",
-    "DPI",
-    "FAINT",
-    "FONT_PT",
     "INK",
     "MUTED",
-    "NO_EXAMPLE",
-    "RUN_COLOURS",
     "activity_figure",
     "comparison_figure",
     "f1_and_accuracy_figure",
     "missed_figure",
-    "per_class_figure",
     "precision_recall_figure",
     "sweep_figure",
 ]

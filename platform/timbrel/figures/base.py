@@ -14,9 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 DPI = 150
 FONT_PT = 8.5
 INK, MUTED, FAINT = "#1a1a1a", "#767676", "#d9d9d9"
-RUN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""Okabe and Ito's palette for colour-blind readers, in the order in which neighbours differ most."""
-BLUE, SKY, VERMILION = RUN_COLOURS[0], RUN_COLOURS[4], RUN_COLOURS[5]
+BLUE, SKY, VERMILION = "#0072B2", "#56B4E9", "#D55E00"
+"""Of Okabe and Ito's palette for colour-blind readers."""
 ERROR_BAR = {"ecolor": INK, "elinewidth": 1.0, "capsize": 2.0, "capthick": 1.0, "zorder": 3}
 NO_EXAMPLE = "no example"
 

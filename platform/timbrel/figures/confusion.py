@@ -21,7 +21,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114])
 FEW, PALE = 5, 0.45
 """Rows of fewer examples than this are pale, by this factor, and do not set the scale: one example is 100 %."""
 NO_FALSE_ALARM = "no false alarm"
-ON_EMPTY: dict[str, Any] = {"ha": "center", "va": "center", "style": "italic", "color": MUTED}
+ON_EMPTY: dict[str, Any] = {"style": "italic", "color": MUTED}
 ABOVE = -1.4
 """Upper edge of the row of all examples, in rows; the first class begins at 0."""
 
@@ -90,10 +90,21 @@ def missed_figure(
     axes.set_ylabel("Falsely heard", fontsize=FONT_PT)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    # At the ends, where the words of a row and those of a column seldom meet.
+    place, side = (count - 0.2, "right") if never[: count // 2].any() else (0.2, "left")
     for row in np.flatnonzero(false_alarms == 0):
-        axes.text(count / 2, row + 0.5, NO_FALSE_ALARM, **ON_EMPTY, fontsize=size_pt - 0.5)
+        axes.text(place, row + 0.5, NO_FALSE_ALARM, **ON_EMPTY, ha=side, va="center", fontsize=size_pt - 0.5)
     for column in np.flatnonzero(never):
-        axes.text(column + 0.5, count / 2, NO_EXAMPLE, **ON_EMPTY, fontsize=size_pt - 0.5, rotation=90)
+        axes.text(
+            column + 0.5,
+            count - 0.2,
+            NO_EXAMPLE,
+            **ON_EMPTY,
+            ha="center",
+            va="bottom",
+            fontsize=size_pt - 0.5,
+            rotation=90,
+        )
     clipped = np.nanmax(shares, initial=0) > highest
     bar = figure.colorbar(
         ScalarMappable(scale, COLOURS), ax=axes, location="bottom", aspect=30, extend="max" if clipped else "neither"
