@@ -50,6 +50,8 @@ def log_study(tracker, tiny_config, tmp_path_factory):
                 figures = metrics.evaluate(made.labels, made.scores, CLASSES, thresholds)
                 named = {f"test/{'loss' if k == 'binary_cross_entropy' else k}": v for k, v in figures.items()}
                 run.log_metrics({**named, **{f"threshold/{c}": 0.5 for c in CLASSES}})
+                for epoch in (1, 2):
+                    run.log_metrics({"train/loss": 1 / epoch, "valid/roc_auc_macro": skill}, step=epoch)
                 if keep:
                     folder = tmp_path_factory.mktemp("outputs")
                     made.save(folder / "test.npz")
@@ -160,7 +162,7 @@ def test_the_whole_report(tracker, study, tmp_path):
     assert paired == ("ROC-AUC of mode finetune is higher, on the same drawn songs, than that of mode scratch in 100%.")
     shown = [re.fullmatch(r"!\[.+\]\((.+)\)", each)[1] for each in pictures]
     made = sorted(file.name for file in (tmp_path / "out").iterdir())
-    assert made == sorted([*shown, "report.md", "runs.csv", "settings.csv"])
+    assert made == sorted([*shown, "report.md", "runs.csv", "epochs.csv", "settings.csv"])
     assert len(shown) == 1 + 2 * 3
     for name in shown:
         width, height = pixels(tmp_path / "out" / name)
@@ -182,6 +184,16 @@ def test_the_raw_figures_of_a_report(tracker, sweep, tmp_path):
     ]
     assert float(runs[0]["test/roc_auc_macro"]) == pytest.approx(area(0.1, 0)[0], abs=1e-6)
     assert float(runs[0]["threshold/piano"]) == 0.5
+    with (tmp_path / "epochs.csv").open() as opened:
+        epochs = list(csv.DictReader(opened))
+    assert len(epochs) == 2 * len(runs)
+    assert [(row["seed"], row["epoch"], row["train/loss"]) for row in epochs[:3]] == [
+        ("0", "1", "1.0"),
+        ("0", "2", "0.5"),
+        ("1", "1", "1.0"),
+    ]
+    assert float(epochs[0]["valid/roc_auc_macro"]) == 0.1
+    assert epochs[0]["valid/pr_auc_macro"] == ""
     with (tmp_path / "settings.csv").open() as opened:
         rows = list(csv.DictReader(opened))
     assert float(rows[0]["ROC-AUC mean"]) == pytest.approx(np.mean(area(0.1, 0, 1)), abs=1e-6)
@@ -190,27 +202,8 @@ def test_the_raw_figures_of_a_report(tracker, sweep, tmp_path):
 
 
 def test_runs_with_long_names_have_pictures(tracker, log_study, tmp_path):
-    many = (("transfer.checkpoint", "x" * 300),)
-    ids = [
-        log_study(
-            f"study {i}",
-            {
-                (
-                    (
-                        (
-                            *many,
-                            ("seed", i),
-                        )
-                    ),
-                    i,
-                ): 0.3
-            },
-            **{"timbrel.data_digest": "d1"},
-        )
-        for i in (0,)
-    ]
-    other = log_study("study 1", {((("transfer.checkpoint", "y" * 300),), 0): 0.2})
-    report(tracker, [*ids, other], tmp_path)
+    ids = [log_study("long", {((("transfer.checkpoint", name * 300),), 0): 0.3}) for name in "xy"]
+    report(tracker, ids, tmp_path)
     assert len(list(tmp_path.glob("per_class-*.png"))) == 2
 
 

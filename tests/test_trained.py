@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from timbrel.errors import UserError
-from timbrel.predict import _output_names, _windows, load_trained, predict_file, predict_files
+from timbrel.predict import _in_words, _output_names, _windows, load_trained, predict_file, predict_files
 from timbrel.recording import mono_blocks
 from timbrel.trained import TrainedModel, load_weights
 
@@ -196,3 +196,15 @@ def test_bad_files_are_named_after_the_good_ones_are_done(trained, saved, tmp_pa
 def test_output_names_are_unique(files):
     names = _output_names([Path(file) for file in files])
     assert len(set(names)) == len(names) == len(files)
+
+
+def test_what_is_printed(trained):
+    """What is present; or the likeliest, as "nothing" alone would tell little."""
+    whole = np.linspace(0.0, 0.29, len(trained.classes))
+    last = list(reversed(trained.classes))[:3]
+    assert (
+        _in_words(trained, whole)
+        == f"nothing above its threshold; highest {last[0]} 0.29, {last[1]} 0.27, {last[2]} 0.25"
+    )
+    whole[0] = 0.9
+    assert _in_words(trained, whole) == f"{trained.classes[0]} 0.90"

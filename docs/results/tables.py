@@ -3,16 +3,20 @@
     python docs/results/tables.py
 
 A table stands between two comments, ``<!-- table NAME -->`` and ``<!-- end -->``. NAME is a folder here that
-`timbrel report STUDY --out docs/results/NAME` wrote, or a file NAME.csv. The paper's figures are put beside ours from
-``paper.csv``, which says for each table and setting what the paper reports, on other data.
+`timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or a file
+NAME.csv. The paper's figures are put beside ours from ``paper.csv``, which says for each table and setting what the
+paper reports, on other data.
 """
 
 import csv
 import re
+import statistics
 from pathlib import Path
 
 HERE = Path(__file__).parent
 METRICS = ("ROC-AUC", "PR-AUC", "F1", "loss")
+SHOWN_EPOCHS = 5
+"""So many columns at most has a table of validation figures, the last epoch among them."""
 
 
 def settings_table(name: str) -> list[list[str]]:
@@ -35,6 +39,25 @@ def settings_table(name: str) -> list[list[str]]:
         setting = row[fields[0]]
         theirs = [paper.get((setting, metric), "–") for metric in known]
         table.append([*(row[field] for field in fields), row["runs"], *cells, *theirs])
+    return table
+
+
+def epochs_table(name: str) -> list[list[str]]:
+    """Return the mean validation ROC-AUC / PR-AUC of each setting after some of its epochs."""
+    rows = rows_of(HERE / f"{name}.csv")
+    fields = list(rows[0])[: list(rows[0]).index("seed")]
+    figures: dict[tuple[str, ...], dict[int, list[tuple[float, float]]]] = {}
+    for row in rows:
+        by_epoch = figures.setdefault(tuple(row[field] for field in fields), {})
+        pair = float(row["valid/roc_auc_macro"]), float(row["valid/pr_auc_macro"])
+        by_epoch.setdefault(int(row["epoch"]), []).append(pair)
+    epochs = sorted({epoch for by_epoch in figures.values() for epoch in by_epoch})
+    shown = [epochs[round(i * (len(epochs) - 1) / (SHOWN_EPOCHS - 1))] for i in range(SHOWN_EPOCHS)]
+    shown = list(dict.fromkeys(shown))
+    table = [[*fields, *(f"epoch {epoch}" for epoch in shown)]]
+    for setting, by_epoch in figures.items():
+        means = ([statistics.fmean(column) for column in zip(*by_epoch[epoch], strict=True)] for epoch in shown)
+        table.append([*setting, *(f"{roc:.3f} / {pr:.3f}" for roc, pr in means)])
     return table
 
 
@@ -63,7 +86,12 @@ def filled(text: str) -> str:
 
     def make(match: re.Match[str]) -> str:
         name = match[1]
-        table = settings_table(name) if (HERE / name).is_dir() else plain_table(name)
+        if name.endswith("/epochs"):
+            table = epochs_table(name)
+        elif (HERE / name).is_dir():
+            table = settings_table(name)
+        else:
+            table = plain_table(name)
         return f"<!-- table {name} -->\n\n{markdown(table)}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\S+) -->.*?<!-- end -->", make, text, flags=re.DOTALL)

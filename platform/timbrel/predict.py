@@ -83,15 +83,19 @@ def predict_files(files: Sequence[Path], trained: TrainedModel, out: Path) -> No
             failures[number] = probabilities
             continue
         _write(trained, file, probabilities, stem)
-        whole = whole_file(probabilities)
-        present = [
-            f"{label} {value:.2f}"
-            for (label, threshold), value in zip(trained.thresholds.items(), whole, strict=True)
-            if value >= threshold
-        ]
-        tqdm.write(f"{file}: {', '.join(present) or 'nothing above its threshold'}\n    {stem}.csv, .json, .png")
+        tqdm.write(f"{file}: {_in_words(trained, whole_file(probabilities))}\n    {stem}.csv, .json, .png")
     if failures:
         raise UserError("; ".join(failures[number] for number in sorted(failures)))
+
+
+def _in_words(trained: TrainedModel, whole: np.ndarray) -> str:
+    """Return what is present in a file, or the likeliest: a tagger without chosen thresholds often finds nothing."""
+    values = dict(zip(trained.classes, whole, strict=True))
+    present = [name for name, threshold in trained.thresholds.items() if values[name] >= threshold]
+    shown = present or sorted(values, key=lambda name: -values[name])[:3]
+    return ("" if present else "nothing above its threshold; highest ") + ", ".join(
+        f"{name} {values[name]:.2f}" for name in shown
+    )
 
 
 class _Predict:

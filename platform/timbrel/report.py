@@ -19,6 +19,7 @@ COLUMNS = {
     "loss": "metrics.test/loss",
 }
 """Headline figures: macro averages over the classes that the test split has examples of."""
+EPOCH_FIGURES = ("train/loss", "valid/roc_auc_macro", "valid/pr_auc_macro")
 MOST_CLASSES = 50
 MOST_PICTURED = 8
 """Settings of which a report has pictures by class; of more, only the best."""
@@ -42,7 +43,8 @@ def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None)
     """Return the whole report: what was compared, on which data, the table, and figures per class.
 
     With a ``folder``, the pictures are drawn into it, the report that shows them is written as ``report.md``, and the
-    figures as ``runs.csv`` (a row a run) and ``settings.csv`` (a row a setting, with the bootstrap intervals).
+    figures as ``runs.csv`` (a row a run), ``epochs.csv`` (a row an epoch: how they got there) and ``settings.csv`` (a
+    row a setting, with the bootstrap intervals).
 
     Raises:
         UserError: an unknown run, or none that was judged on a test split.
@@ -60,6 +62,7 @@ def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None)
     if folder is not None:
         (folder / "report.md").write_text(text + "\n", encoding="utf-8")
         _runs_table(settings).to_csv(folder / "runs.csv", index=False)
+        _epochs_table(tracker, settings).to_csv(folder / "epochs.csv", index=False)
         _settings_table(settings).to_csv(folder / "settings.csv", index=False)
     return text
 
@@ -204,6 +207,18 @@ def _runs_table(settings: Sequence[Setting]) -> pd.DataFrame:
             figures_of = {str(name).removeprefix("metrics."): round(float(value), 6) for name, value in kept.items()}
             rows.append({**setting.fields, "seed": run.get("seed"), "run_id": run["run_id"], **figures_of})
     return pd.DataFrame(rows)
+
+
+def _epochs_table(tracker: Tracker, settings: Sequence[Setting]) -> pd.DataFrame:
+    """Return what was logged at the end of each epoch; empty for runs without one, as of a study of rules."""
+    rows = []
+    for setting in settings:
+        for _, run in setting.table.iterrows():
+            logged = {name: tracker.history(run["run_id"], name) for name in EPOCH_FIGURES}
+            for epoch in sorted({step for points in logged.values() for step in points}):
+                figures_of = {name: round(points.get(epoch, np.nan), 6) for name, points in logged.items()}
+                rows.append({**setting.fields, "seed": run.get("seed"), "epoch": epoch, **figures_of})
+    return pd.DataFrame(rows, columns=None if rows else ["epoch", *EPOCH_FIGURES])
 
 
 def _settings_table(settings: Sequence[Setting]) -> pd.DataFrame:

@@ -149,6 +149,10 @@ class Tracker:
                 f"there is no run '{run_id}' at {self.uri}: see `timbrel list runs`, or set MLFLOW_TRACKING_URI."
             ) from None
 
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return the values of a metric by the step at which they were logged; empty if it never was."""
+        return {point.step: point.value for point in self.client.get_metric_history(run_id, metric)}
+
     @contextlib.contextmanager
     def artifacts(self, run_id: str, path: str) -> Iterator[Path]:
         """Download a file or folder of a run's artifacts, for as long as the context lasts.
@@ -230,7 +234,7 @@ class Run:
 
     def logged_steps(self, metric: str) -> set[int]:
         """Return the steps at which a metric was logged."""
-        return {point.step for point in self.tracker.client.get_metric_history(self.id, metric)}
+        return set(self.tracker.history(self.id, metric))
 
     def log_text(self, text: str, path: str) -> None:
         """Store a text as an artifact."""

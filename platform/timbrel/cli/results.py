@@ -155,7 +155,9 @@ def report(
     with tempfile.TemporaryDirectory(prefix="timbrel-") as draft:  # nothing half done is left if this is interrupted
         print(make_report(Tracker(tracking_uri), runs, Path(draft)))
         try:
-            shutil.copytree(draft, out, dirs_exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
+            for file in Path(draft).iterdir():
+                shutil.copyfile(file, out / file.name)
         except OSError as error:
             raise UserError(f"{out} can't be written to ({error}): give --out another folder.") from None
     print(f"\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
