@@ -3,9 +3,9 @@
     python docs/results/tables.py
 
 A table stands between two comments, ``<!-- table NAME -->`` and ``<!-- end -->``. NAME is a folder here that
-`timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or a file
-NAME.csv. The paper's figures are put beside ours from ``paper.csv``, which says for each table and setting what the
-paper reports, on other data.
+`timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or
+published_taggers, from the file of that name. The paper's figures are put beside ours from ``paper.csv``, which says
+for each table and setting what the paper reports, on other data.
 """
 
 import csv
@@ -61,10 +61,22 @@ def epochs_table(name: str) -> list[list[str]]:
     return table
 
 
-def plain_table(name: str) -> list[list[str]]:
-    """Return a CSV file as it is."""
-    rows = rows_of(HERE / f"{name}.csv")
-    return [list(rows[0]), *(list(row.values()) for row in rows)]
+def taggers_table(name: str) -> list[list[str]]:
+    """Return the ROC-AUC of published taggers with its interval: a row a class, a column a tagger."""
+    cells: dict[str, dict[str, str]] = {}
+    taggers = []
+    for row in rows_of(HERE / f"{name}.csv"):
+        level = "" if row["level_dbfs"] == "as mixed" else f", {float(row['level_dbfs']):g} dBFS"
+        times = "" if row["times"] == "1" else f", {row['times']} times"
+        tagger = row["weights"] + level + times
+        if tagger not in taggers:
+            taggers.append(tagger)
+        figures = f"{float(row['roc_auc']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]"
+        cells.setdefault(f"{row['class']} ({row['positives']})", {})[tagger] = figures
+    return [
+        ["class", *taggers],
+        *([name, *(row.get(tagger, "–") for tagger in taggers)] for name, row in cells.items()),
+    ]
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -91,7 +103,7 @@ def filled(text: str) -> str:
         elif (HERE / name).is_dir():
             table = settings_table(name)
         else:
-            table = plain_table(name)
+            table = taggers_table(name)
         return f"<!-- table {name} -->\n\n{markdown(table)}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\S+) -->.*?<!-- end -->", make, text, flags=re.DOTALL)
