@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 from timbrel import registry
+from timbrel.cli import main
 from timbrel.config import with_values
 from timbrel.library import Library
 from timbrel.mixing.index import build_index
@@ -21,6 +22,25 @@ torch.set_num_threads(1)  # networks of a few hundred weights: on a busy machine
 
 RATE_HZ = 16_000
 SECONDS = 4.0
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    """Run a command line in an empty folder; return its exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

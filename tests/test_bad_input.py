@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import soundfile
 
-from timbrel.cli import main
 from timbrel.library import Library
 from timbrel.splits import SPLITS
 
@@ -22,22 +21,10 @@ TONE = 0.3 * np.sin(np.arange(RATE_HZ) / 10)
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command line in an empty folder without Ray; return its exit status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def run(command, monkeypatch):
+    """The fixture ``command`` without Ray."""
     monkeypatch.setattr("timbrel.runtime.ray_session", contextlib.nullcontext)
-
-    def run_(*arguments):
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run_
+    return command
 
 
 def refused(result, *parts):

@@ -4,26 +4,7 @@ import re
 
 import pytest
 
-from timbrel.cli import VERBS, main
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command line in an empty folder; return its exit status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run_(*arguments):
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run_
+from timbrel.cli import VERBS
 
 
 def assert_sentence(result, *parts):
@@ -40,24 +21,24 @@ def assert_sentence(result, *parts):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_of_a_verb_has_an_example(run, verb):
-    status, out, _ = run(verb, "--help")
+def test_help_of_a_verb_has_an_example(command, verb):
+    status, out, _ = command(verb, "--help")
     assert status == 0
     assert f"timbrel {verb} " in re.sub(r"usage:.*", "", out)
     assert "(required)" in out or verb in ("list", "report", "predict")
 
 
-def test_help_names_every_verb_and_a_first_study(run):
-    status, out, _ = run("--help")
+def test_help_names_every_verb_and_a_first_study(command):
+    status, out, _ = command("--help")
     assert status == 0
     assert all(verb in out for verb in VERBS)
     assert "timbrel prepare house_band --library library" in out
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_option_is_explained(run, verb):
+def test_every_option_is_explained(command, verb):
     """tyro shows an option without help as its name and default alone."""
-    _, out, _ = run(verb, "--help")
+    _, out, _ = command(verb, "--help")
     options = re.findall(r"^.*?(--[a-z-]+) .*$", out, re.MULTILINE)
     assert options
     lines = out.splitlines()
@@ -71,9 +52,9 @@ def test_every_option_is_explained(run, verb):
 # Errors of the user's
 
 
-def test_an_unknown_verb(run):
-    assert_sentence(run("trian"), "unknown verb 'trian': did you mean 'train'?")
-    assert_sentence(run("$"), "choose one of evaluate, export, list")
+def test_an_unknown_verb(command):
+    assert_sentence(command("trian"), "unknown verb 'trian': did you mean 'train'?")
+    assert_sentence(command("$"), "choose one of evaluate, export, list")
 
 
 @pytest.mark.parametrize(
@@ -110,8 +91,8 @@ def test_an_unknown_verb(run):
         ("list sources stem", ["did you mean 'stems'"]),
     ],
 )
-def test_errors_are_one_sentence(run, tmp_path, arguments, parts):
-    assert_sentence(run(*arguments.split()), *parts)
+def test_errors_are_one_sentence(command, tmp_path, arguments, parts):
+    assert_sentence(command(*arguments.split()), *parts)
     assert not list(tmp_path.iterdir())
 
 
@@ -125,18 +106,18 @@ def test_errors_are_one_sentence(run, tmp_path, arguments, parts):
         "train tagging --library l --epoch 3",
     ],
 )
-def test_what_the_parser_refuses(run, arguments):
-    status, out, errors = run(*arguments.split())
+def test_what_the_parser_refuses(command, arguments):
+    status, out, errors = command(*arguments.split())
     assert status == 2
     assert "Traceback" not in out + errors
     assert errors
 
 
-def test_a_run_that_is_not_there(run, tmp_path):
+def test_a_run_that_is_not_there(command, tmp_path):
     uri = "http://127.0.0.1:9"
-    assert_sentence(run("report", "abc", "--tracking-uri", uri), f"no MLflow server answers at {uri}")
-    assert_sentence(run("list", "runs", "--tracking-uri", uri), f"no MLflow server answers at {uri}")
-    assert_sentence(run("predict", "a.wav", "--run", tmp_path), "holds no trained model: weights.pt is missing")
+    assert_sentence(command("report", "abc", "--tracking-uri", uri), f"no MLflow server answers at {uri}")
+    assert_sentence(command("list", "runs", "--tracking-uri", uri), f"no MLflow server answers at {uri}")
+    assert_sentence(command("predict", "a.wav", "--run", tmp_path), "holds no trained model: weights.pt is missing")
 
 
 # Lists
@@ -150,30 +131,30 @@ def test_a_run_that_is_not_there(run, tmp_path):
         ("sources", ["house_band", "midi", "stems"]),
     ],
 )
-def test_lists(run, what, names):
-    status, out, errors = run("list", what)
+def test_lists(command, what, names):
+    status, out, errors = command("list", what)
     assert (status, errors) == (0, "")
     assert [line.split()[0] for line in out.splitlines()] == names
 
 
-def test_a_task_in_detail(run):
-    status, out, _ = run("list", "tasks", "multi_instrument")
+def test_a_task_in_detail(command):
+    status, out, _ = command("list", "tasks", "multi_instrument")
     assert status == 0
     for part in ("mixing.p_musical = 0.4", "transfer.mode = scratch", "preset small: mixing.sample_rate=16000"):
         assert part in out
     assert "Share of musical mixtures" in out
 
 
-def test_a_source_in_detail(run):
-    status, out, _ = run("list", "sources", "stems")
+def test_a_source_in_detail(command):
+    status, out, _ = command("list", "sources", "stems")
     assert status == 0
     for part in ("my_stems/", "unknown = skip", "is not in the taxonomy"):
         assert part in out
 
 
 @pytest.mark.parametrize("study", ["transfer_modes", "learning_rates"])
-def test_a_study_in_detail(run, study):
-    status, out, _ = run("list", "studies", study)
+def test_a_study_in_detail(command, study):
+    status, out, _ = command("list", "studies", study)
     assert status == 0
     assert "task: multi_instrument" in out
     assert "object at 0x" not in out
