@@ -150,7 +150,9 @@ def test_a_new_database_is_whole_or_not_there(tmp_path, seconds):
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
-    assert process.returncode in (0, 130), said
+    # The last: the signal of Python's own handling, once the command has done its work. Shells show 130 for both.
+    assert process.returncode in (0, 130, -signal.SIGINT), said
+    assert "Traceback" not in said
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db", ".mlflow.db.lock"}
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (again.returncode, again.stderr) == (0, "")
