@@ -127,7 +127,7 @@ def test_a_run_that_is_not_there(command, tmp_path):
     ("what", "names"),
     [
         ("tasks", ["multi_instrument", "tagging"]),
-        ("studies", ["learning_rates", "mixing_ratio", "thresholds", "transfer_modes"]),
+        ("studies", ["class_balance", "learning_rates", "mixing_ratio", "thresholds", "transfer_modes"]),
         ("sources", ["house_band", "midi", "stems"]),
     ],
 )

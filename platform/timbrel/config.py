@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import math
+import re
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping
@@ -195,7 +196,8 @@ def _read(hint: Any, text: str) -> Any:
     if typing.get_origin(hint) is typing.Annotated:
         return _read(typing.get_args(hint)[0], text)
     if typing.get_origin(hint) is tuple:
-        return [item.strip() for item in text.split(",") if item.strip()]
+        commas = r",(?![^(]*\))"  # not those between parentheses: AddGaussianSNR(min_snr_db=5, p=0.3)
+        return [item.strip() for item in re.split(commas, text) if item.strip()]
     if type(None) in typing.get_args(hint) and text.lower() == "none":
         return None
     return text

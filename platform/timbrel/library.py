@@ -9,6 +9,7 @@
             catalogue.parquet          one row a stem: see CATALOGUE
             notes.parquet              one row a note, where the source knows notes: see NOTES
             songs/<song>/<stem>.wav    as prepared: the source's own rate and channels
+            bank/<n>/<song>/<stem>.wav the same at another pitch or speed, where asked for: see timbrel.mixing.bank
 """
 
 import errno
@@ -128,8 +129,13 @@ class Library:
         except (ValueError, TypeError):
             raise UserError(f"{file} is damaged: prepare the data set anew with --replace.") from None
 
+    def bank(self, dataset: str) -> tuple[tuple[float, float], ...]:
+        """Return semitones and rate of each variant of a data set's stems that is kept; empty if none is."""
+        variants = self.facts(dataset).get("bank", {}).get("variants", ())
+        return tuple((float(semitones), float(rate)) for semitones, rate in variants)
+
     def digest(self, datasets: Sequence[str] = ()) -> str:
-        """Return a hash of the given data sets' contents (all of them if none is given)."""
+        """Return a hash of the given data sets' contents (all of them if none is given); banks don't count."""
         digests = [f"{name}:{self.facts(name)['digest']}" for name in set(datasets or self.datasets)]
         return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
 

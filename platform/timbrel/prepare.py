@@ -51,7 +51,7 @@ def prepare(
     identity = fingerprint(source.name, str(path.absolute()) if path else None, options, split)
     root = root.absolute()
     home, work, replaced = (root / f"{prefix}{name}" for prefix in ("", ".preparing-", ".replaced-"))
-    with _folder(root), _alone(root / f".{name}.lock", f"'{name}' in {root}"):
+    with _folder(root), alone(root / f".{name}.lock", f"'{name}' in {root}"):
         library = lib.Library.create(root) if (root / "library.json").exists() else lib.Library(root)
         _put_back(home, replaced)
         if home.exists() and name not in library.datasets:
@@ -103,8 +103,12 @@ def _folder(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(file: Path, what: str) -> Iterator[None]:
-    """Hold a lock file, and take it away again while it is still held."""
+def alone(file: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, and take it away again while it is still held.
+
+    Raises:
+        UserError: another process holds it.
+    """
     lock = filelock.FileLock(file, timeout=0)
     try:
         lock.acquire()

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from timbrel.cli.arguments import LibraryDir, make_options
+from timbrel import config as configs
+from timbrel.cli.arguments import LibraryDir, flat, make_options
 from timbrel.errors import one_line
 from timbrel.splits import SplitRule
 
@@ -23,6 +24,7 @@ def prepare(
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     split: SplitRule = "random",
     replace: bool = False,
+    bank: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="KEY=VALUE")] = (),
 ) -> None:
     """Add a data set to a library: stems as WAV files, a catalogue, and where each stem sounds.
 
@@ -44,16 +46,34 @@ def prepare(
         split: How songs without an official split are divided 65 / 17.5 / 17.5 %: at random, or stratified, so that
             rare instruments are on all sides.
         replace: Replace a data set of this name.
+        bank: Keep each stem at other pitches and speeds as well, for mixing.stretch=bank; a data set that is there
+            already gets its bank added. With no more said it is 12 variants, each as large as the data set; otherwise
+            some of steps=4 semitones=-2,2 rates=0.8,1.25.
     """
+    from timbrel.mixing.bank import Bank, add_bank
     from timbrel.prepare import prepare as prepare_dataset
     from timbrel.runtime import ray_session
 
     chosen, options = make_options(source, option)
+    wanted = configs.with_values(Bank(), configs.assignments(flat(bank), "--bank")) if bank else None
     with ray_session():
         facts, done = prepare_dataset(chosen, path, library, options, name, split=split, replace=replace)
+        kept = add_bank(library, facts["name"], wanted) if wanted else None
     if not done:
         print(f"'{facts['name']}' is already in {library}, made from the same source and options: nothing to do.")
     print(_report(facts, library))
+    if kept:
+        print(_bank_report(*kept))
+
+
+def _bank_report(bank: dict[str, Any], done: bool) -> str:
+    """Return a bank in words; ``done``: it was rendered now."""
+    variants = ", ".join(
+        " ".join([f"{semitones:+.2f} semitones"] * (semitones != 0) + [f"at {rate:.2f}x speed"] * (rate != 1))
+        for semitones, rate in bank["variants"]
+    )
+    when = f"rendered in {bank['seconds']} s" if done else "was there already"
+    return f"bank of {len(bank['variants'])} variants ({variants}): {bank['bytes'] / 1e9:.2f} GB, {when}"
 
 
 def _report(facts: dict[str, Any], library: Path) -> str:

@@ -6,7 +6,7 @@ store: NumPy and Arrow buffers are mapped there, not decoded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +59,30 @@ class StemIndex:
     """int64, ``(stem + 1,)``."""
     active: np.ndarray
     """Start and end in s, float32, ``(interval, 2)``."""
+    variants: tuple[tuple[float, float], ...] = ()
+    """Semitones and rate of each variant in the bank; empty where the recipe uses none."""
+    class_rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    """int64, ``(class, dataset + 1)``; empty where the recipe balances nothing. See ``class_songs``."""
+    class_songs: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    """Songs that have class ``c`` and are of data set ``d``: ``class_songs[class_rows[c, d]:class_rows[c, d + 1]]``;
+    int32."""
+
+    @property
+    def known_classes(self) -> np.ndarray:
+        """Return the classes that some song has, by number."""
+        return np.flatnonzero(self.class_rows[:, -1] > self.class_rows[:, 0])
+
+    def nearest_variant(self, semitones: float, rate: float) -> int:
+        """Return the variant of the same kind (other pitch, other speed, both) that comes nearest."""
+        there = np.array(self.variants)
+        same = (there[:, 0] != 0) == (semitones != 0), (there[:, 1] != 1) == (rate != 1)
+        # A semitone counts as much as a speed that would change the pitch by one, were it a tape's.
+        distance = np.hypot(there[:, 0] - semitones, 12 * np.log2(there[:, 1] / rate))
+        return int(np.argmin(np.where(same[0] & same[1], distance, np.inf)))
+
+    def active_of(self, stem: int) -> np.ndarray:
+        """Return when a stem sounds: start and end in s, float64 ``(interval, 2)``."""
+        return self.active[self.active_rows[stem] : self.active_rows[stem + 1]].astype(np.float64)
 
     def seconds_of(self, stem: int) -> float:
         """Return the length of a stem in s."""
@@ -68,10 +92,10 @@ class StemIndex:
         """Return the row of the song that a stem belongs to."""
         return int(np.searchsorted(self.song_stems, stem, side="right")) - 1
 
-    def class_songs(self) -> np.ndarray:
-        """Return in how many songs each class occurs: ``(class,)``."""
-        songs = np.repeat(np.arange(len(self.songs)), np.diff(self.song_stems))
-        return np.array([len(np.unique(songs[self.labels[:, label]])) for label in range(self.labels.shape[1])])
+    def songs_with(self, label: int) -> np.ndarray:
+        """Return the songs that have a class, in order."""
+        stems = np.flatnonzero(self.labels[:, label])
+        return np.unique(np.searchsorted(self.song_stems, stems, side="right") - 1)
 
 
 def build_index(library: Library, split: str, task: Task, config: Experiment) -> StemIndex:
@@ -118,7 +142,7 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     new_song = new_dataset | np.concatenate([[True], song_of[1:] != song_of[:-1]])
     first_stems = np.flatnonzero(new_song)
     active, active_rows = _active(table, recipe)
-    return StemIndex(
+    index = StemIndex(
         root=str(library.root),
         datasets=tuple(dataset_of[new_dataset]),
         songs=table["song"].take(pa.array(first_stems)).combine_chunks(),
@@ -131,7 +155,43 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         labels=labels,
         active_rows=active_rows,
         active=active,
+        variants=_variants(library, set(dataset_of), recipe),
     )
+    return _with_class_songs(index) if recipe.class_balance else index
+
+
+def _with_class_songs(index: StemIndex) -> StemIndex:
+    """Add which songs have each class."""
+    songs = [index.songs_with(label) for label in range(index.labels.shape[1])]
+    begins = np.cumsum([0, *map(len, songs[:-1])])
+    rows = np.stack(
+        [begin + np.searchsorted(some, index.dataset_songs) for begin, some in zip(begins, songs, strict=True)]
+    )
+    return replace(index, class_rows=rows, class_songs=np.concatenate(songs).astype(np.int32))
+
+
+def _variants(library: Library, datasets: set[str], recipe: Recipe) -> tuple[tuple[float, float], ...]:
+    """Return the variants that all data sets have.
+
+    Raises:
+        UserError: the recipe needs a bank, and a data set has none, or another one.
+    """
+    needed = recipe.effects.pitch_shift.p or recipe.effects.time_stretch.p
+    if recipe.stretch != "bank" or not needed:
+        return ()
+    banks = {name: library.bank(name) for name in sorted(datasets)}
+    for name, variants in banks.items():
+        if not variants:
+            raise UserError(
+                f"mixing.stretch=bank: data set '{name}' of {library.root} has no bank of variants: prepare it again "
+                "with --bank, or choose mixing.stretch=fast."
+            )
+    if len(set(banks.values())) > 1:
+        raise UserError(
+            f"mixing.stretch=bank: the data sets {', '.join(banks)} of {library.root} have different banks: prepare "
+            "them again with the same --bank, or choose mixing.stretch=fast."
+        )
+    return next(iter(banks.values()))
 
 
 def missing_examples(library: Library, task: Task, config: Experiment) -> list[str]:
@@ -142,10 +202,11 @@ def missing_examples(library: Library, task: Task, config: Experiment) -> list[s
     """
     lines = []
     for split, adjective in (("train", "training"), ("valid", "validation"), ("test", "test")):
-        songs = build_index(library, split, task, config).class_songs()
-        missing = [name for name, count in zip(task.classes(config), songs, strict=True) if not count]
+        labels = build_index(library, split, task, config).labels
+        known = [bool(labels[:, number].any()) for number in range(labels.shape[1])]
+        missing = [name for name, has_any in zip(task.classes(config), known, strict=True) if not has_any]
         if missing:
-            more = f" and {len(missing) - NAMED} more of {len(songs)} classes" if len(missing) > NAMED else ""
+            more = f" and {len(missing) - NAMED} more of {len(known)} classes" if len(missing) > NAMED else ""
             lines.append(f"no {adjective} song has: {', '.join(missing[:NAMED])}{more}")
     return lines
 

@@ -4,7 +4,7 @@ Nothing here reads audio, and nothing depends on which process plans, on the ord
 So example ``i`` of a stream is the same whatever the number of actors and whatever failed on the way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,12 @@ STREAMS = {"train": 0, "valid": 1, "test": 2}
 
 
 class EffectPlan(NamedTuple):
-    """One effect with everything decided; parameters under audiomentations' names."""
+    """One effect with everything decided.
+
+    ``gain``, ``low_shelf``, ``high_shelf`` and ``peaking`` have parameters under audiomentations' names; ``pitch_time``
+    has ``semitones`` and ``rate``, ``level`` has ``level_db``. Any other name is a transform as the recipe writes it,
+    with the ``seed`` from which it draws.
+    """
 
     name: str
     parameters: dict[str, float]
@@ -32,9 +37,11 @@ class SourcePlan:
     start_s: float
     """Where in the song the source starts, in s."""
     seconds: float
-    """How much of the song is read, in s; differs from the mixture's length where the source is stretched."""
+    """How much of the song is heard, in s; differs from the mixture's length where the source is stretched."""
     effects: tuple[EffectPlan, ...]
     """In the order in which they are applied."""
+    variant: int | None = None
+    """The variant of the bank that has ``pitch_time`` applied; None: it is applied now, if at all."""
 
 
 @dataclass(frozen=True)
@@ -63,30 +70,93 @@ def plan_mixture(index: StemIndex, recipe: Recipe, seed: int, stream: str, numbe
 
 def mixture_labels(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
     """Return the classes heard in a mixture: float32 ``(class,)``, 1 where a stem of the class sounds long enough."""
-    heard = [source.stem for source in plan.sources if _sounding(source, index, recipe) >= recipe.active_seconds]
+    heard = [source.stem for source in plan.sources if sounding_s(source, index, recipe) >= recipe.active_seconds]
     return np.any(index.labels[heard], axis=0).astype(np.float32)
+
+
+def class_shares(index: StemIndex, recipe: Recipe, seed: int, examples: int) -> np.ndarray:
+    """Return in which share of the first training examples each class is heard: ``(class,)``. Nothing is rendered."""
+    plans = (plan_mixture(index, recipe, seed, "train", number) for number in range(examples))
+    return np.mean([mixture_labels(plan, index, recipe) for plan in plans], axis=0)
+
+
+def sounding_s(source: SourcePlan, index: StemIndex, recipe: Recipe) -> float:
+    """Return for how long a source sounds within its chunk, in s of the mixture."""
+    inside = np.clip(index.active_of(source.stem), source.start_s, source.start_s + source.seconds)
+    return float((inside[:, 1] - inside[:, 0]).sum()) * recipe.seconds / source.seconds
 
 
 def _musical(
     index: StemIndex, recipe: Recipe, generator: np.random.Generator, dataset: int, wanted: int
 ) -> tuple[SourcePlan, ...]:
     """One song, one time position for all sources; no effect that would take them out of tune or time."""
-    song = int(generator.integers(index.dataset_songs[dataset], index.dataset_songs[dataset + 1]))
-    stems = np.arange(index.song_stems[song], index.song_stems[song + 1])
-    chosen = generator.permutation(stems)[:wanted]
-    start_s = _start(index.seconds_of(int(stems[0])), recipe.seconds, generator)
-    return tuple(
-        SourcePlan(int(stem), start_s, recipe.seconds, _effects(recipe, generator, musical=True)) for stem in chosen
+    sought = _of_a_class(index, recipe, generator)
+    if sought is None:
+        song = int(generator.integers(index.dataset_songs[dataset], index.dataset_songs[dataset + 1]))
+    else:
+        song = index.song_of(sought)
+    chosen = generator.permutation(np.arange(index.song_stems[song], index.song_stems[song + 1]))
+    if sought is None:
+        start_s = _start(index.seconds_of(int(index.song_stems[song])), recipe.seconds, generator)
+    else:
+        chosen = np.append(sought, chosen[chosen != sought])
+        start_s = _start_where_heard(index, sought, recipe.seconds, generator)
+    sources = (
+        SourcePlan(int(stem), start_s, recipe.seconds, _effects(recipe, generator, musical=True))
+        for stem in chosen[:wanted]
     )
+    return tuple(_levelled(source, index, recipe, generator) for source in sources)
 
 
 def _lone_source(index: StemIndex, recipe: Recipe, generator: np.random.Generator, dataset: int) -> SourcePlan:
     """A random chunk of a random stem of a random song."""
-    song = int(generator.integers(index.dataset_songs[dataset], index.dataset_songs[dataset + 1]))
-    stem = int(generator.integers(index.song_stems[song], index.song_stems[song + 1]))
+    sought = _of_a_class(index, recipe, generator)
+    if sought is None:
+        song = int(generator.integers(index.dataset_songs[dataset], index.dataset_songs[dataset + 1]))
+        stem = int(generator.integers(index.song_stems[song], index.song_stems[song + 1]))
+    else:
+        stem = sought
     effects = _effects(recipe, generator, musical=False)
-    seconds = recipe.seconds * next((e.parameters["rate"] for e in effects if e.name == "time_stretch"), 1.0)
-    return SourcePlan(stem, _start(index.seconds_of(stem), seconds, generator), seconds, effects)
+    change = next((effect.parameters for effect in effects if effect.name == "pitch_time"), None)
+    variant = None
+    if change is not None and recipe.stretch == "bank":
+        variant = index.nearest_variant(change["semitones"], change["rate"])
+        change["semitones"], change["rate"] = index.variants[variant]
+        # The bank holds whole stems, so the change comes before all other effects.
+        effects = tuple(sorted(effects, key=lambda effect: effect.name != "pitch_time"))
+    seconds = recipe.seconds * (change["rate"] if change else 1.0)
+    if sought is None:
+        start_s = _start(index.seconds_of(stem), seconds, generator)
+    else:
+        start_s = _start_where_heard(index, stem, seconds, generator)
+    return _levelled(SourcePlan(stem, start_s, seconds, effects, variant), index, recipe, generator)
+
+
+def _levelled(source: SourcePlan, index: StemIndex, recipe: Recipe, generator: np.random.Generator) -> SourcePlan:
+    """Draw the level of a source if the recipe asks for it. One that hardly sounds is not raised: no label says that it
+    is there."""
+    if not recipe.level_db:
+        return source
+    level_db = float(generator.uniform(recipe.level_db[0], recipe.level_db[1]))
+    if sounding_s(source, index, recipe) < recipe.active_seconds:
+        return source
+    return replace(source, effects=(EffectPlan("level", {"level_db": level_db}), *source.effects))
+
+
+def _of_a_class(index: StemIndex, recipe: Recipe, generator: np.random.Generator) -> int | None:
+    """Return a stem of a class drawn uniformly, as often as the recipe balances classes; else None.
+
+    Within the class, the data set, the song and the stem are drawn uniformly one after the other, as they are without
+    balance.
+    """
+    if not recipe.class_balance or generator.random() >= recipe.class_balance:
+        return None
+    label = int(generator.choice(index.known_classes))
+    columns = np.flatnonzero(np.diff(index.class_rows[label]))
+    column = int(generator.choice(columns))
+    song = int(index.class_songs[generator.integers(*index.class_rows[label, column : column + 2])])
+    stems = np.arange(index.song_stems[song], index.song_stems[song + 1])
+    return int(generator.choice(stems[index.labels[stems, label]]))
 
 
 def _start(available_s: float, needed_s: float, generator: np.random.Generator) -> float:
@@ -94,22 +164,53 @@ def _start(available_s: float, needed_s: float, generator: np.random.Generator) 
     return float(generator.uniform(0, max(0.0, available_s - needed_s)))
 
 
+def _start_where_heard(index: StemIndex, stem: int, needed_s: float, generator: np.random.Generator) -> float:
+    """Draw a moment at which a stem sounds, and a chunk around it."""
+    latest = max(0.0, index.seconds_of(stem) - needed_s)
+    spans = index.active_of(stem)
+    at, share = generator.random(2)
+    if not len(spans):
+        return float(latest * at)
+    ends = np.cumsum(spans[:, 1] - spans[:, 0])
+    moment = at * ends[-1]
+    span = min(int(np.searchsorted(ends, moment)), len(spans) - 1)
+    moment += spans[span, 1] - ends[span]
+    return float(np.clip(moment - share * needed_s, 0, latest))
+
+
 def _effects(recipe: Recipe, generator: np.random.Generator, musical: bool) -> tuple[EffectPlan, ...]:
-    """Draw a source's effects, in random order.
+    """Draw a source's effects, in random order; pitch and speed are one effect, where the first of them stood.
 
     Everything is drawn whether or not it is used, so that changing one effect's probability leaves the others' draws
     as they were.
     """
-    names = list(vars(recipe.effects))
+    names = recipe.effects.drawn
     applied, strengths = generator.random(len(names)), generator.random(len(names))
     order, shapes = generator.permutation(len(names)), generator.random((len(names), 2))
-    plans = []
+    plans: dict[str, EffectPlan] = {}
     for i in order:
         effect: Effect = getattr(recipe.effects, names[i])
-        if applied[i] < effect.p and not (musical and names[i] in ("pitch_shift", "time_stretch")):
-            strength = effect.low + (effect.high - effect.low) * float(strengths[i])
-            plans.append(EffectPlan(names[i], _parameters(names[i], strength, shapes[i], recipe.sample_rate)))
-    return tuple(plans)
+        if applied[i] >= effect.p:
+            continue
+        strength = effect.low + (effect.high - effect.low) * float(strengths[i])
+        if names[i] in ("pitch_shift", "time_stretch"):
+            if not musical:
+                change = plans.setdefault("pitch_time", EffectPlan("pitch_time", {"semitones": 0.0, "rate": 1.0}))
+                change.parameters["semitones" if names[i] == "pitch_shift" else "rate"] = strength
+        else:
+            parameters = _parameters(names[i], strength, shapes[i], recipe.sample_rate)
+            plans[names[i]] = EffectPlan(names[i], parameters)
+    chain = list(plans.values())
+    if not recipe.effects.others:
+        return tuple(chain)
+    from timbrel.mixing.effects import OUT_OF_TUNE_OR_TIME, named_transform  # planning needs no effects but for these
+
+    for text in recipe.effects.others:
+        transform, probability = named_transform(text)
+        use, seed = generator.random() < probability, int(generator.integers(2**31))
+        if use and not (musical and type(transform).__name__ in OUT_OF_TUNE_OR_TIME):
+            chain.append(EffectPlan(text, {"seed": seed}))
+    return tuple(chain)
 
 
 _FILTER_RANGES: dict[str, dict[str, Any]] = {
@@ -125,10 +226,6 @@ HIGHEST_CENTRE = 0.45
 def _parameters(name: str, strength: float, shape: np.ndarray, sample_rate: int) -> dict[str, float]:
     if name == "gain":
         return {"amplitude_ratio": 10 ** (strength / 20)}
-    if name == "pitch_shift":
-        return {"num_semitones": strength}
-    if name == "time_stretch":
-        return {"rate": strength}
     centres = (min(hz, HIGHEST_CENTRE * sample_rate) for hz in _FILTER_RANGES[name]["center_hz"])
     low_mel, high_mel = (2595 * np.log10(1 + hz / 700) for hz in centres)
     low_q, high_q = _FILTER_RANGES[name]["q"]
@@ -138,10 +235,3 @@ def _parameters(name: str, strength: float, shape: np.ndarray, sample_rate: int)
         "gain_db": strength,
         "q_factor": low_q + (high_q - low_q) * float(shape[1]),
     }
-
-
-def _sounding(source: SourcePlan, index: StemIndex, recipe: Recipe) -> float:
-    """Return for how long a source sounds within its chunk, in s of the mixture."""
-    spans = index.active[index.active_rows[source.stem] : index.active_rows[source.stem + 1]].astype(np.float64)
-    inside = np.clip(spans, source.start_s, source.start_s + source.seconds)
-    return float((inside[:, 1] - inside[:, 0]).sum()) * recipe.seconds / source.seconds

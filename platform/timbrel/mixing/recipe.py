@@ -5,8 +5,9 @@ the structure, p_musical and the kinds of effects, but no value for the rest. Th
 together they are what this project calls the recipe ``paper``.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
@@ -48,8 +49,21 @@ class Effects:
     """Pitch shift in semitones; non-musical mixtures only."""
     time_stretch: Effect = field(default_factory=lambda: Effect(p=0.25, low=0.8, high=1.25))
     """Time stretch as a rate, above 1 is faster; non-musical mixtures only."""
+    others: tuple[str, ...] = ()
+    """Further transforms of audiomentations, applied last, such as ``AddGaussianSNR(min_snr_db=10, p=0.3)``. Labels
+    take no notice of them: one that silences a part, for instance, leaves them as they are."""
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Names of the effects whose strength is drawn here."""
+        return ("gain", "low_shelf", "high_shelf", "peaking", "pitch_shift", "time_stretch")
 
     def __post_init__(self) -> None:
+        if self.others:
+            from timbrel.mixing.effects import named_transform  # takes a second to import, and few name any
+
+            for text in self.others:
+                named_transform(text)
         if self.time_stretch.low <= 0:
             raise ValueError(f"time_stretch.low ({self.time_stretch.low}) must be above 0")
 
@@ -74,9 +88,24 @@ class Recipe:
     """A stem sounds where its activation confidence is at least this (0.5: the midpoint of MedleyDB's logistic)."""
     active_seconds: Annotated[float, Ge(0)] = 0.1
     """A stem's label counts in a mixture if it sounds for at least this long, in s. Ours."""
+    class_balance: Probability = 0.0
+    """How much classes are balanced. 0: stems as drawn (paper). 1: a class is drawn first, each as likely, and then a
+    moment at which a stem of it sounds; in musical mixtures for one of the stems. Ours."""
+    level_db: tuple[float, ...] = ()
+    """Lowest and highest level that each source is brought to, drawn in dB: RMS of full scale where it sounds, such as
+    ``-32,-18``. Empty: as recorded (paper). Ours."""
+    stretch: Literal["exact", "fast", "bank"] = "exact"
+    """How pitch and speed are changed. exact: audiomentations' library; fast: a phase vocoder, four times as cheap;
+    bank: variants that `timbrel prepare --bank` has made, of which the nearest is taken."""
+    channels: Annotated[int, Interval(ge=1, le=2)] = 1
+    """1: mono (paper). 2: stereo, for tasks that ask for it."""
     effects: Effects = field(default_factory=Effects)
 
     def __post_init__(self) -> None:
+        if self.level_db and (len(self.level_db) != 2 or not all(map(math.isfinite, self.level_db))):
+            raise ValueError(f"level_db ({self.level_db}) must be the lowest and the highest level, such as -32,-18")
+        if self.level_db and self.level_db[0] > self.level_db[1]:
+            raise ValueError(f"level_db: {self.level_db[0]:g} must not exceed {self.level_db[1]:g}")
         if self.min_sources > self.max_sources:
             raise ValueError(f"min_sources ({self.min_sources}) must not exceed max_sources ({self.max_sources})")
 
@@ -90,9 +119,9 @@ PAPER = Recipe()
 """The recipe that the multi-instrument experiment trains on."""
 
 NO_EFFECTS = Effects(
-    **{
+    **{  # type: ignore[arg-type]  # none of the names is `others`
         name: Effect(p=0.0, low=1.0, high=1.0) if name == "time_stretch" else Effect(p=0.0, low=0.0, high=0.0)
-        for name in Effects.__dataclass_fields__
+        for name in PAPER.effects.drawn
     }
 )
 """Every source as it is."""

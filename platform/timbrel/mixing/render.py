@@ -1,101 +1,202 @@
-"""Rendering: a plan becomes sound. Deterministic; every effect is an audiomentations transform."""
+"""Rendering: a plan becomes sound. Deterministic; every effect is an audiomentations transform.
 
-from functools import cache
+Effects that can be done in one pass are done in one: neighbouring gains and filters, pitch and speed. A chunk that is
+silent stays so without any work.
+"""
+
+import struct
+import warnings
+from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 
-import audiomentations
 import numpy as np
-import soundfile
+import scipy.io.wavfile
 import soxr
 
 from timbrel.errors import UserError
+from timbrel.mixing.effects import (
+    FILTERS,
+    FastPitchTime,
+    Filters,
+    Level,
+    PitchTime,
+    apply_frozen,
+    named_transform,
+    seeded,
+)
 from timbrel.mixing.index import StemIndex
 from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan
 from timbrel.mixing.recipe import Recipe
 
 RESAMPLING_MARGIN_S = 0.05
 """Read on either side of a chunk that is resampled, so that the filter does not ring at its borders."""
+STRETCHING_MARGIN_S = 0.1
+"""Of a mixture; rendered on either side of a chunk that is stretched or shifted, and cut off: frames reach over its
+borders."""
+OPEN_FILES = 256
+"""Memory maps that a process keeps."""
 
 
 @cache
-def _transforms() -> dict[str, audiomentations.core.transforms_interface.BaseWaveformTransform]:
-    return {
-        "gain": audiomentations.Gain(p=1),
-        "low_shelf": audiomentations.LowShelfFilter(p=1),
-        "high_shelf": audiomentations.HighShelfFilter(p=1),
-        "peaking": audiomentations.PeakingFilter(p=1),
-        "pitch_shift": audiomentations.PitchShift(p=1),
-        "time_stretch": audiomentations.TimeStretch(leave_length_unchanged=False, p=1),
-    }
+def _filters() -> Filters:
+    return Filters(p=1)
+
+
+@cache
+def _level() -> Level:
+    return Level(p=1)
+
+
+@cache
+def _pitch_time(engine: str) -> PitchTime:
+    return FastPitchTime(p=1) if engine == "fast" else PitchTime(p=1)
 
 
 def render_mixture(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return a planned mixture: mono float32 ``(sample,)``, the sum of its sources.
+    """Return a planned mixture, the sum of its sources: float32 ``(sample,)``, or ``(2, sample)`` if the recipe has two
+    channels.
 
     The sum may pass full scale; it is not clipped.
     """
-    mixture = np.zeros(recipe.samples, dtype=np.float32)
+    mixture = np.zeros((2, recipe.samples) if recipe.channels == 2 else recipe.samples, dtype=np.float32)
     for source in plan.sources:
         mixture += render_source(source, index, recipe)
     return mixture
 
 
 def render_source(source: SourcePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return one source of a mixture, effects applied: mono float32 ``(sample,)``."""
+    """Return one source of a mixture, effects applied: float32 ``(sample,)`` or ``(2, sample)``.
+
+    Raises:
+        UserError: its file is missing, damaged, or not what the catalogue says.
+    """
+    change = next((effect.parameters for effect in source.effects if effect.name == "pitch_time"), None)
+    path, frames, stored_rate = index.paths[source.stem].as_py(), int(index.frames[source.stem]), 0
+    stored_rate = int(index.sample_rates[source.stem])
+    start_s, seconds, margin, effects = source.start_s, source.seconds, 0, source.effects
+    if change is not None and source.variant is not None:
+        # The file holds the stem as it sounds after the change, so there is nothing to do but to read at its speed.
+        path = variant_path(path, source.variant)
+        frames = variant_frames(frames, change["rate"])
+        start_s, seconds = start_s / change["rate"], recipe.seconds
+        effects = tuple(effect for effect in effects if effect.name != "pitch_time")
+    elif change is not None:
+        margin = round(STRETCHING_MARGIN_S * recipe.sample_rate)
+        margin_s = STRETCHING_MARGIN_S * change["rate"]
+        start_s, seconds = start_s - margin_s, seconds + 2 * margin_s
     audio = read_chunk(
-        Path(index.root) / index.paths[source.stem].as_py(),
-        int(index.sample_rates[source.stem]),
-        int(index.frames[source.stem]),
-        source.start_s,
-        source.seconds,
-        recipe.sample_rate,
+        Path(index.root) / path, stored_rate, frames, start_s, seconds, recipe.sample_rate, recipe.channels
     )
-    for effect in source.effects:
-        audio = apply_effect(effect, audio, recipe.sample_rate)
-    # A stretched source is a few samples longer or shorter than asked; all others fit already.
-    audio = audio[: recipe.samples]
-    return np.pad(audio, (0, recipe.samples - len(audio)))
+    if not audio.any():
+        return np.zeros((*audio.shape[:-1], recipe.samples), dtype=np.float32)
+    audio = apply_effects(effects, audio, recipe)
+    audio = audio[..., margin : margin + recipe.samples]
+    # A stretched source may be a sample short.
+    missing = recipe.samples - audio.shape[-1]
+    return np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, missing)]) if missing else audio
 
 
-def apply_effect(effect: EffectPlan, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Apply one planned effect to mono audio ``(sample,)``."""
-    transform = _transforms()[effect.name]
-    # audiomentations draws parameters from global random state unless they are set and frozen.
-    transform.parameters = {"should_apply": True, **effect.parameters}
-    transform.freeze_parameters()
-    return np.asarray(transform(audio, sample_rate=sample_rate), dtype=np.float32)
+def apply_effects(effects: tuple[EffectPlan, ...], audio: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Apply planned effects in their order to audio ``(sample,)`` or ``(2, sample)``."""
+    for name, group in groupby(effects, lambda effect: "filters" if effect.name in FILTERS else effect.name):
+        run = list(group)
+        if name == "filters":
+            audio = apply_frozen(_filters(), audio, recipe.sample_rate, effects=run)
+            continue
+        for effect in run:
+            if name == "level":
+                audio = apply_frozen(_level(), audio, recipe.sample_rate, **effect.parameters)
+            elif name == "pitch_time":
+                audio = apply_frozen(_pitch_time(recipe.stretch), audio, recipe.sample_rate, **effect.parameters)
+            else:
+                audio = _apply_named(effect, audio, recipe.sample_rate)
+    return audio
+
+
+def _apply_named(effect: EffectPlan, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Apply a transform of audiomentations that draws its own parameters, from the seed in the plan.
+
+    Raises:
+        UserError: it changes the length or the number of channels, or gives what is no sound.
+    """
+    transform, _ = named_transform(effect.name)
+    with seeded(int(effect.parameters["seed"])):
+        changed = np.asarray(transform(audio, sample_rate=sample_rate), dtype=np.float32)
+    if changed.shape != audio.shape or not np.isfinite(changed).all():
+        what = "NaN" if changed.shape == audio.shape else f"shape {changed.shape} out of {audio.shape}"
+        raise UserError(f"mixing.effects.others: {effect.name} made {what}: leave it out or change its arguments.")
+    return changed
+
+
+def variant_path(path: str, variant: int, bank: str = "bank") -> str:
+    """Return where a variant of a stem is kept; both paths are relative to the library."""
+    dataset, _, rest = path.partition("/")
+    return f"{dataset}/{bank}/{variant}/{rest.removeprefix('songs/')}"
+
+
+def variant_frames(frames: int, rate: float) -> int:
+    """Return the length in samples of a variant at another speed."""
+    return round(frames / rate)
 
 
 def read_chunk(
-    path: Path, stored_rate: int, frames: int, start_s: float, seconds: float, sample_rate: int
+    path: Path, stored_rate: int, frames: int, start_s: float, seconds: float, sample_rate: int, channels: int = 1
 ) -> np.ndarray:
-    """Return ``seconds`` of a library file from ``start_s`` on, as mono float32 ``(sample,)`` at ``sample_rate``.
+    """Return ``seconds`` of a library file from ``start_s`` on at ``sample_rate``: float32 ``(sample,)``.
 
-    ``stored_rate`` (Hz) and ``frames`` are what the catalogue says of the file. What lies past its end is silence.
+    With two ``channels`` it is ``(2, sample)``, where mono files sound on both sides; files of more channels are
+    averaged first. ``stored_rate`` (Hz) and ``frames`` are what the catalogue says of the file. What lies before its
+    beginning or past its end is silence.
 
     Raises:
         UserError: the file is missing, damaged, or not what the catalogue says.
     """
+    stored = _open(path, stored_rate, frames)
     margin = round(RESAMPLING_MARGIN_S * stored_rate) if stored_rate != sample_rate else 0
-    first = round(start_s * stored_rate)
-    before = min(margin, first)
-    wanted = round(seconds * stored_rate)
-    try:
-        with soundfile.SoundFile(path) as file:
-            if (file.samplerate, file.frames) != (stored_rate, frames):
-                raise UserError(
-                    f"{path} holds {file.frames} samples at {file.samplerate} Hz, the catalogue says {frames} at "
-                    f"{stored_rate} Hz: prepare its data set anew."
-                )
-            file.seek(min(first - before, file.frames))
-            audio = file.read(before + wanted + margin, dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path} of the library can't be read ({error}): prepare its data set anew.") from None
+    first = round(start_s * stored_rate) - margin
+    last = first + round(seconds * stored_rate) + 2 * margin
+    audio = _channels(stored[min(max(first, 0), frames) : min(max(last, 0), frames)], channels)
+    before, after = min(max(-first, 0), last - first), 0
+    after = last - first - before - audio.shape[-1]
+    if before or after:
+        audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(before, after)])
     if not np.isfinite(audio).all():
         raise UserError(f"{path} of the library holds NaN or infinite samples: prepare its data set anew.")
-    if stored_rate != sample_rate:
-        audio = soxr.resample(audio, stored_rate, sample_rate)
-        before = round(before * sample_rate / stored_rate)
+    if stored_rate == sample_rate:
+        return audio
     samples = round(seconds * sample_rate)
-    audio = audio[before : before + samples]
-    return np.pad(audio, (0, samples - len(audio)))
+    if not audio.any():
+        return np.zeros((*audio.shape[:-1], samples), dtype=np.float32)
+    audio = soxr.resample(audio.T, stored_rate, sample_rate).T
+    begin = round(margin * sample_rate / stored_rate)
+    return np.ascontiguousarray(audio[..., begin : begin + samples])
+
+
+def _channels(samples: np.ndarray, channels: int) -> np.ndarray:
+    """Return stored samples ``(sample,)`` or ``(sample, channel)`` as float32 ``(sample,)`` or ``(2, sample)``."""
+    scale = np.float32(1 / 2**15) if samples.dtype == np.int16 else np.float32(1)
+    if samples.ndim == 2 and (channels == 1 or samples.shape[1] != 2):
+        samples = samples.mean(axis=1, dtype=np.float32)
+    audio = np.multiply(samples, scale, dtype=np.float32).T
+    return np.ascontiguousarray(audio) if channels == 1 or audio.ndim == 2 else np.stack([audio, audio])
+
+
+@lru_cache(OPEN_FILES)
+def _open(path: Path, stored_rate: int, frames: int) -> np.ndarray:
+    """Map a file into memory: int16 or float32, ``(sample,)`` or ``(sample, channel)``."""
+    try:
+        with warnings.catch_warnings():
+            # libsndfile writes the loudest sample into a chunk that SciPy doesn't know.
+            warnings.simplefilter("ignore", scipy.io.wavfile.WavFileWarning)
+            rate, samples = scipy.io.wavfile.read(path, mmap=True)
+    except (ValueError, OSError, struct.error) as error:
+        raise UserError(f"{path} of the library can't be read ({error}): prepare its data set anew.") from None
+    if (rate, len(samples)) != (stored_rate, frames):
+        raise UserError(
+            f"{path} holds {len(samples)} samples at {rate} Hz, the catalogue says {frames} at "
+            f"{stored_rate} Hz: prepare its data set anew."
+        )
+    if samples.dtype not in (np.int16, np.float32):
+        raise UserError(f"{path} of the library holds {samples.dtype} samples: prepare its data set anew.")
+    return samples

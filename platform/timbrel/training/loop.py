@@ -50,6 +50,15 @@ class Learner:
         self.best_epoch = 0
         """The epoch of the lowest validation loss, counted from 1."""
         self.best_weights: dict[str, torch.Tensor] = {}
+        self.heard = torch.zeros(len(self.classes))
+        """In how many training examples each class was heard, ``(class,)``."""
+        self.examples = 0
+        """Training examples seen."""
+
+    @property
+    def class_shares(self) -> dict[str, float]:
+        """Return in which share of the training examples each class was heard."""
+        return {name: float(count) / self.examples for name, count in zip(self.classes, self.heard, strict=True)}
 
     def train_epoch(self, batches: Iterable[Examples], parallel: nn.Module | None = None) -> float:
         """Train for one epoch and return the mean loss.
@@ -74,6 +83,8 @@ class Learner:
             loss.backward()
             self.optimizer.step()
             losses.append(loss.detach())
+            self.heard += torch.from_numpy(batch["labels"].sum(axis=0))
+            self.examples += len(batch["labels"])
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise _diverged(f"the training loss is {mean} in epoch {self.epoch + 1}")
@@ -124,6 +135,8 @@ class Learner:
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
+            "heard": self.heard,
+            "examples": self.examples,
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -134,6 +147,7 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.best_loss, self.best_epoch = state["epoch"], state["best_loss"], state["best_epoch"]
         self.best_weights = state["best_weights"]
+        self.heard, self.examples = state["heard"].cpu(), state["examples"]
         torch.set_rng_state(state["torch_rng"].cpu())
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)

@@ -18,7 +18,7 @@ from timbrel.library import Library
 from timbrel.mixing.index import build_index
 from timbrel.mixing.keep import Keep
 from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
-from timbrel.mixing.recipe import NO_EFFECTS, Recipe
+from timbrel.mixing.recipe import NO_EFFECTS, PAPER, Recipe
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
@@ -83,8 +83,9 @@ def evaluation_stream(task: Task, config: Experiment, library: Library, split: s
 
 
 def evaluation_recipe(config: Experiment) -> Recipe:
-    """Return the recipe of validation and test mixtures."""
-    return dataclasses.replace(config.mixing, p_musical=1.0, effects=NO_EFFECTS)
+    """Return the recipe of validation and test mixtures: songs as they are."""
+    plain = {"effects": NO_EFFECTS, "class_balance": 0.0, "level_db": (), "stretch": PAPER.stretch}
+    return dataclasses.replace(config.mixing, p_musical=1.0, **plain)  # type: ignore[arg-type]
 
 
 def train_run(

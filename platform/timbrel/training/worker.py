@@ -58,6 +58,7 @@ def _train(settings: dict[str, Any]) -> None:
     of averages.
     """
     # Imported here, because the processes that only pass this function on have no use for it.
+    from timbrel.metrics import metric_name
     from timbrel.trained import TrainedModel
     from timbrel.training.loop import Learner
 
@@ -106,7 +107,8 @@ def _train(settings: dict[str, Any]) -> None:
     # Search algorithm and scheduler want to see their metric in every report; the model is that of the best epoch.
     best = {name: value for name, value in history[learner.best_epoch - 1].items() if name.startswith("valid/")}
     final = {"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1}
-    values = {**final, **best, **named("test", figures)}
+    shares = {f"train/share/{metric_name(name)}": share for name, share in learner.class_shares.items()}
+    values = {**final, **best, **shares, **named("test", figures)}
     _report(values, learner, history, earlier, trained, outputs)
 
 
