@@ -55,10 +55,11 @@ format: $(VENV)/.installed-dev ## Put the code into the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## Measure the mixing pool against a PyTorch DataLoader
+bench: $(VENV)/.installed ## Measure the mixing pool against audiomentations in a PyTorch DataLoader (under an hour, 5 GB)
 	mkdir -p $(DEMO)
-	cd $(DEMO) && $(abspath $(BIN))/timbrel prepare house_band --library library --option songs=$(SONGS) sample_rate=16000
-	$(BIN)/python benchmarks/mixing.py --library $(DEMO)/library
+	$(BIN)/timbrel prepare house_band --library $(DEMO)/bench_library --option songs=12 sample_rate=32000 --bank
+	$(BIN)/python benchmarks/mixing.py --library $(DEMO)/bench_library --whole 38400
+	$(BIN)/python benchmarks/stretch_quality.py
 
 clean: ## Remove the demo and the environment
 	rm -rf $(DEMO) $(VENV)

@@ -1,30 +1,98 @@
-"""How fast mixtures come: the pool of Ray actors against a PyTorch DataLoader that does the same work.
+"""What a mixture costs: Timbrel's pool of Ray actors against what a user would write without it.
 
-Both sides make the same examples of the recipe ``paper`` from the same library, in turn, round after round; only ratios
-taken in one run mean anything. Neither side's start-up is counted: each is timed from its first batch on.
+The plain way is audiomentations' own classes, one after the other, in a torch ``Dataset`` that a ``DataLoader`` reads
+with a worker a core. Both sides render the same plans of the recipe ``paper`` from the same library, in turn, round
+after round; only ratios taken in one run mean anything.
 
-    python benchmarks/mixing.py --library demo/library
+    python benchmarks/mixing.py --library demo/bench_library
+
+CPU time is that of all processes a side has started, Ray's own included, while a long stream is read: neither its
+beginning nor its end is in it. Settings, each with its price:
+
+    exact   audiomentations' sound; gains and filters in one pass, pitch and speed in one pass, files mapped into memory
+    fast    pitch and speed by a phase vocoder of ours; how it sounds: benchmarks/stretch_quality.py
+    bank    pitch and speed rendered beforehand; disk, and a discrete set of them: timbrel prepare --bank
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import audiomentations
 import numpy as np
+import psutil
 import ray
+import soundfile
 import torch
+from tqdm import tqdm
 
 from timbrel import registry
 from timbrel.library import Library
+from timbrel.mixing.effects import apply_frozen
 from timbrel.mixing.index import StemIndex, build_index
+from timbrel.mixing.plan import MixturePlan, SourcePlan, mixture_labels, plan_mixture
 from timbrel.mixing.pool import Pool, Stream, mix, read_batches, stream_batches
+from timbrel.mixing.recipe import Recipe
 from timbrel.runtime import ray_session
 
 BATCH = 16
+EPOCH = 1920
+"""Mixtures of an epoch in the paper."""
+WARM_BATCHES = 12
+"""Read before the clock starts, and still to come when it stops: what either side has made in advance cancels out."""
+GOALS = {
+    "cpu_ratio.exact": ">= 1.35",
+    "cpu_ratio.fast": ">= 2.2",
+    "cpu_ratio.bank": ">= 6",
+    "first_batch_s": "<= 4",
+    "two_actors_efficiency": ">= 0.9",
+    "whole_run_wall_ratio": "> 1",
+}
+
+
+# The plain way
+
+
+@cache
+def transforms() -> dict[str, Any]:
+    """Return audiomentations' classes by the names of our plans."""
+    return {
+        "gain": audiomentations.Gain(p=1),
+        "low_shelf": audiomentations.LowShelfFilter(p=1),
+        "high_shelf": audiomentations.HighShelfFilter(p=1),
+        "peaking": audiomentations.PeakingFilter(p=1),
+        "pitch": audiomentations.PitchShift(p=1),
+        "speed": audiomentations.TimeStretch(leave_length_unchanged=False, p=1),
+    }
+
+
+def plain_source(source: SourcePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
+    """Render a source as a user would: read, then one transform after the other."""
+    path = f"{index.root}/{index.paths[source.stem].as_py()}"
+    first = round(source.start_s * recipe.sample_rate)
+    audio, rate = soundfile.read(path, round(source.seconds * recipe.sample_rate), first, dtype="float32")
+    if rate != recipe.sample_rate:
+        raise SystemExit(f"{path} is at {rate} Hz, the recipe at {recipe.sample_rate} Hz: prepare another library.")
+    if audio.ndim == 2:
+        audio = audio.mean(axis=1)
+    for name, parameters in source.effects:
+        if name != "pitch_time":
+            audio = apply_frozen(transforms()[name], audio, rate, **parameters)
+            continue
+        if parameters["semitones"]:
+            audio = apply_frozen(transforms()["pitch"], audio, rate, num_semitones=parameters["semitones"])
+        if parameters["rate"] != 1:
+            audio = apply_frozen(transforms()["speed"], audio, rate, rate=parameters["rate"])
+    audio = audio[: recipe.samples]
+    return np.pad(audio, (0, recipe.samples - len(audio)))
 
 
 class PlainDataset(torch.utils.data.Dataset):
@@ -37,8 +105,9 @@ class PlainDataset(torch.utils.data.Dataset):
         return self.examples
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        row = mix(self.stream, self.index, [number])
-        return row["audio"][0], row["labels"][0]
+        plan: MixturePlan = plan_mixture(self.index, self.stream.recipe, self.stream.seed, self.stream.name, number)
+        audio = np.sum([plain_source(source, self.index, self.stream.recipe) for source in plan.sources], axis=0)
+        return audio, mixture_labels(plan, self.index, self.stream.recipe)
 
 
 def loader_batches(stream: Stream, index: StemIndex, examples: int, workers: int) -> Iterator[int]:
@@ -48,56 +117,180 @@ def loader_batches(stream: Stream, index: StemIndex, examples: int, workers: int
         yield len(audio)
 
 
-def pool_batches(stream: Stream, examples: int, workers: int, cpus: float) -> Iterator[int]:
+def pool_batches(stream: Stream, examples: int, actors: int, cpus: float) -> Iterator[int]:
     """Yield the size of each of the pool's batches."""
-    for batch in read_batches(stream_batches(stream, 0, examples, BATCH, Pool(workers, cpus))):
+    for batch in read_batches(stream_batches(stream, 0, examples, BATCH, Pool(actors, cpus))):
         yield len(batch["number"])
 
 
-def rate(sizes: Iterable[int]) -> float:
-    """Return mixtures a second of wall time, from the first batch on."""
-    iterator = iter(sizes)
-    next(iterator)
-    started = time.perf_counter()
-    count = sum(iterator)
-    return count / (time.perf_counter() - started)
+# The clock
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and all that it has started, those that have ended included."""
+    total = 0.0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:  # it has ended since it was listed: its parent counts it from now on
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def clocked(batches: Iterator[int], examples: int, note: Callable[[int], object]) -> dict[str, float]:
+    """Read ``examples`` from the middle of a stream, and return their CPU and wall time in ms a mixture."""
+    began = time.perf_counter()
+    with closing(batches) as stream:  # type: ignore[type-var]
+        next(stream)
+        first_batch_s = time.perf_counter() - began
+        for _ in range(WARM_BATCHES - 1):
+            next(stream)
+        wall, cpu, count = time.perf_counter(), cpu_seconds(), 0
+        while count < examples:
+            size = next(stream)
+            count += size
+            note(size)
+        cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
+    return {"cpu_ms": cpu / count * 1000, "wall_ms": wall / count * 1000, "first_batch_s": first_batch_s}
+
+
+def whole_run(batches: Iterator[int], note: Callable[[int], object]) -> float:
+    """Read all of a stream and return the wall time in s, start-up included."""
+    began = time.perf_counter()
+    for size in batches:
+        note(size)
+    return time.perf_counter() - began
+
+
+# The runs
+
+
+def sides(library: Library, workers: int, settings: list[str]) -> dict[str, Callable[[int], Iterator[int]]]:
+    """Return for each side what starts a stream of so many examples."""
+    task = registry.load("task", "multi_instrument")
+    config = task.config_type()
+    streams: dict[str, Callable[[int], Iterator[int]]] = {}
+    index = build_index(library, "train", task, config)
+    plain = Stream(None, config.mixing, 0, "train")
+    streams["plain"] = lambda examples: loader_batches(plain, index, examples, workers)
+    for setting in settings:
+        recipe = dataclasses.replace(config.mixing, stretch=setting)  # type: ignore[arg-type]
+        own = build_index(library, "train", task, dataclasses.replace(config, mixing=recipe))
+        stream = Stream(ray.put(own), recipe, 0, "train")
+        streams[setting] = lambda examples, stream=stream: pool_batches(stream, examples, workers, 0.9)  # type: ignore[misc]
+        if setting == "exact":
+            streams["exact, 1 actor"] = lambda examples, stream=stream: pool_batches(stream, examples, 1, 0.9)  # type: ignore[misc]
+    return streams
+
+
+def measure(library: Library, settings: list[str], rounds: int, examples: int, whole: int) -> dict[str, Any]:
+    """Return all figures."""
+    found: dict[str, list[dict[str, float]]] = {}
+    with ray_session():
+        workers = int(ray.cluster_resources()["CPU"])
+        streams = sides(library, workers, settings)
+        length = examples + 2 * WARM_BATCHES * BATCH
+        with tqdm(total=rounds * len(streams) * examples, unit="mixture", file=sys.stderr) as bar:
+            for _ in range(rounds):
+                for name, start in streams.items():
+                    bar.set_description(name)
+                    found.setdefault(name, []).append(clocked(start(length), examples, bar.update))
+        alone = {}
+        if whole:
+            with tqdm(total=2 * whole, unit="mixture", desc="whole run", file=sys.stderr) as bar:
+                alone = {name: whole_run(streams[name](whole), bar.update) for name in ("exact", "plain")}
+        here = in_process(library, settings, min(examples, 480))
+    return summary(found, alone, here) | {"workers": workers, "rounds": rounds, "examples": examples, "whole": whole}
+
+
+def in_process(library: Library, settings: list[str], examples: int) -> dict[str, float]:
+    """Return the CPU time of a mixture in ms without any Ray, in this process."""
+    task = registry.load("task", "multi_instrument")
+    config = task.config_type()
+    figures = {}
+    for setting in settings:
+        recipe = dataclasses.replace(config.mixing, stretch=setting)  # type: ignore[arg-type]
+        index = build_index(library, "train", task, dataclasses.replace(config, mixing=recipe))
+        stream = Stream(None, recipe, 0, "train")
+        mix(stream, index, range(BATCH))
+        began = time.process_time()
+        for first in range(BATCH, BATCH + examples, BATCH):
+            mix(stream, index, range(first, first + BATCH))
+        figures[setting] = (time.process_time() - began) / examples * 1000
+    return figures
+
+
+def summary(
+    found: dict[str, list[dict[str, float]]], alone: dict[str, float], here: dict[str, float]
+) -> dict[str, Any]:
+    """Return medians and ranges, and ratios taken round by round."""
+
+    def middle(values: list[float]) -> dict[str, float]:
+        return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+    figures: dict[str, Any] = {
+        name: {key: middle([row[key] for row in rows]) for key in rows[0]} for name, rows in found.items()
+    }
+    ratios = {}
+    for setting in here:
+        for kind in ("cpu", "wall"):
+            pairs = zip(found["plain"], found[setting], strict=True)
+            ratios[f"{kind}_ratio.{setting}"] = middle([a[f"{kind}_ms"] / b[f"{kind}_ms"] for a, b in pairs])
+        ratios[f"in_process_cpu_ms.{setting}"] = middle([here[setting]])
+    if "exact" in found:
+        pairs = zip(found["exact, 1 actor"], found["exact"], strict=True)
+        ratios["two_actors_efficiency"] = middle([one["wall_ms"] / two["wall_ms"] / 2 for one, two in pairs])
+        ratios["first_batch_s"] = figures["exact"]["first_batch_s"]
+    if alone:
+        ratios["whole_run_wall_ratio"] = middle([alone["plain"] / alone["exact"]])
+    return {"sides": figures, "ratios": ratios, "whole_run_s": alone}
+
+
+def table(figures: dict[str, Any], banks: dict[str, Any]) -> str:
+    """Return the figures as text: each side, then each ratio beside its goal."""
+
+    def cell(value: dict[str, float], digits: int = 1) -> str:
+        low, high = (f"{value[key]:.{digits}f}" for key in ("low", "high"))
+        return f"{value['median']:.{digits}f} [{low}, {high}]"
+
+    head = f"{figures['rounds']} rounds of {figures['examples']} mixtures, {figures['workers']} workers; median [range]"
+    lines = [head, "", f"{'side':<18}{'CPU ms a mixture':>24}{'wall ms a mixture':>24}{'first batch, s':>20}"]
+    for name, row in figures["sides"].items():
+        lines.append(f"{name:<18}{cell(row['cpu_ms']):>24}{cell(row['wall_ms']):>24}{cell(row['first_batch_s']):>20}")
+    lines += ["", f"{'figure':<28}{'measured':>22}   goal"]
+    for name, value in figures["ratios"].items():
+        lines.append(f"{name:<28}{cell(value, 2):>22}   {GOALS.get(name, '')}")
+    if figures["whole_run_s"]:
+        both = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in figures["whole_run_s"].items())
+        lines.append(f"one whole run of {figures['whole']} mixtures, start-up included: {both}")
+    for name, bank in banks.items():
+        saved = figures["sides"]["exact"]["cpu_ms"]["median"] - figures["sides"]["bank"]["cpu_ms"]["median"]
+        epochs = bank["cpu_seconds"] * 1000 / saved / EPOCH
+        lines.append(
+            f"the bank of '{name}': {bank['bytes'] / 1e9:.2f} GB, {bank['cpu_seconds']:.0f} s of CPU; against exact it "
+            f"has paid for itself after {epochs:.1f} epochs of {EPOCH} mixtures"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", type=Path, required=True, help="a prepared library")
-    parser.add_argument("--examples", type=int, default=640, help="mixtures a round and side")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--library", type=Path, required=True, help="a prepared library, at the recipe's rate of 32 kHz"
+    )
+    parser.add_argument("--examples", type=int, default=EPOCH, help="mixtures a round and side")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--whole", type=int, default=0, metavar="N", help="mixtures of one whole run a side; 0: none")
     parser.add_argument("--json", action="store_true", help="print figures for scripts")
     arguments = parser.parse_args()
-    task = registry.load("task", "multi_instrument")
-    config = task.config_type()
-    index = build_index(Library.open(arguments.library), "train", task, config)
-    pool_rates, loader_rates = [], []
-    with ray_session():
-        workers = int(ray.cluster_resources()["CPU"])
-        stream = Stream(ray.put(index), config.mixing, 0, "train")
-        plain = Stream(None, config.mixing, 0, "train")
-        for number in range(arguments.rounds):
-            pool_rates.append(rate(pool_batches(stream, arguments.examples, workers, 0.9)))
-            loader_rates.append(rate(loader_batches(plain, index, arguments.examples, workers)))
-            print(f"round {number + 1}: {pool_rates[-1]:.1f} and {loader_rates[-1]:.1f} mixtures/s", file=sys.stderr)
-    ratios = [ours / theirs for ours, theirs in zip(pool_rates, loader_rates, strict=True)]
-    figures = {
-        "workers": workers,
-        "pool_mixtures_per_s": statistics.median(pool_rates),
-        "dataloader_mixtures_per_s": statistics.median(loader_rates),
-        "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
-    }
-    if arguments.json:
-        print(json.dumps(figures, indent=1))
-        return
-    print(f"{'':24} mixtures/s (median of {arguments.rounds} rounds of {arguments.examples}, {workers} workers)")
-    print(f"{'Ray pool':24} {figures['pool_mixtures_per_s']:.1f}")
-    print(f"{'PyTorch DataLoader':24} {figures['dataloader_mixtures_per_s']:.1f}")
-    print(f"{'ratio':24} {figures['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    library = Library.open(arguments.library)
+    banks = {name: bank for name in library.datasets if (bank := library.facts(name).get("bank"))}
+    settings = ["exact", "fast", *(["bank"] if len(banks) == len(library.datasets) else [])]
+    figures = measure(library, settings, arguments.rounds, arguments.examples, arguments.whole)
+    print(json.dumps(figures | {"banks": banks}, indent=1) if arguments.json else table(figures, banks))
 
 
 if __name__ == "__main__":

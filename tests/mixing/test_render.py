@@ -1,5 +1,6 @@
 """Rendering: a plan becomes sound, and every effect is audiomentations' own."""
 
+import dataclasses
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -172,6 +173,40 @@ def test_stems_of_different_rates_stay_together(tmp_path, start_s):
     assert abs(second - (1.0 - start_s) * 32_000) <= 1
 
 
+@pytest.mark.parametrize(("wanted_hz", "seconds"), [(32_000, 4.0), (16_000, 10.0), (44_100, 6.0)])
+def test_one_library_serves_several_rates_and_lengths(stored, wanted_hz, seconds):
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 12 * 44_100)
+    index = stored(noise, 44_100)
+    whole = soxr.resample(noise, 44_100, wanted_hz) if wanted_hz != 44_100 else noise
+    got = render_mixture(mixture(source(1.0, seconds)), index, Recipe(sample_rate=wanted_hz, seconds=seconds))
+    assert got.shape == (round(seconds * wanted_hz),)
+    np.testing.assert_allclose(got, whole[wanted_hz : wanted_hz + len(got)], atol=1e-3)
+
+
+@pytest.mark.parametrize("wanted_hz", [RATE_HZ, 22_050])
+def test_stereo_is_kept_where_a_task_asks_for_it(stored, wanted_hz):
+    left, right = tone(500, RATE_HZ), 0.5 * tone(750, RATE_HZ)
+    recipe = Recipe(sample_rate=wanted_hz, seconds=1.0, channels=2)
+    index = stored(np.stack([left, right], axis=1))
+    got = render_mixture(mixture(source(0.5), source(0.5, 1.0, pitch_time(2.0))), index, recipe)
+    assert got.shape == (2, wanted_hz)
+    for side, frequency in ((0, 500), (1, 750)):
+        spectrum = np.abs(np.fft.rfft(got[side] * np.hanning(wanted_hz)))
+        strongest = set(np.argsort(spectrum)[-2:])
+        assert strongest & {frequency - 1, frequency, frequency + 1}
+        assert spectrum[round(frequency * 2 ** (2 / 12))] > 0.2 * spectrum.max()
+        assert spectrum[1250 - frequency] < 0.01 * spectrum.max()
+    plain = render_mixture(mixture(source(0.5)), index, dataclasses.replace(recipe, channels=1))
+    both = render_mixture(mixture(source(0.5)), index, recipe)
+    np.testing.assert_allclose(plain, both.mean(axis=0), atol=1e-6)
+
+
+def test_mono_stems_sound_on_both_sides(stored):
+    got = render_mixture(mixture(source()), stored(NOISE), dataclasses.replace(RECIPE, channels=2))
+    np.testing.assert_array_equal(got[0], got[1])
+    np.testing.assert_allclose(got[0], CHUNK, atol=1e-4)
+
+
 # Effects
 
 
@@ -276,6 +311,49 @@ def test_mixtures_are_finite_at_any_rate(tone_index, sample_rate):
         assert audio.shape == (2 * sample_rate,)
         assert np.isfinite(audio).all()
         assert np.abs(audio).max() < 100
+
+
+@pytest.mark.parametrize("stretch", ["exact", "fast"])
+@pytest.mark.parametrize(("semitones", "rate"), [(2.0, 1.0), (-2.0, 1.0), (0.0, 0.8), (0.0, 1.25), (1.0, 1.2)])
+def test_a_stretched_chunk_neither_fades_nor_clicks_at_its_borders(stored, stretch, semitones, rate):
+    index = stored(tone(440, RATE_HZ))
+    recipe = dataclasses.replace(RECIPE, stretch=stretch)
+    got = render_source(source(0.5, rate, pitch_time(semitones, rate)), index, recipe)
+    level = rms(tone(440, RATE_HZ))
+    for edge in (got[:320], got[-320:]):
+        assert rms(edge) == pytest.approx(level, rel=0.12)
+    steps = np.abs(np.diff(got))
+    assert max(steps[:100].max(), steps[-100:].max()) < 1.3 * steps[1000:-1000].max()
+
+
+def test_silence_stays_silence_whatever_is_done_to_it(stored):
+    effects = (pitch_time(1.0, 0.9), EffectPlan("low_shelf", FILTER), EffectPlan("level", {"level_db": -20.0}))
+    got = render_source(source(0.5, 0.9, *effects), stored(np.zeros(3 * RATE_HZ)), RECIPE)
+    np.testing.assert_array_equal(got, np.zeros(RATE_HZ))
+
+
+# Named transforms
+
+
+def test_any_transform_can_be_named_in_a_recipe(tone_index, short_recipe):
+    texts = ("AddGaussianSNR(min_snr_db=5, max_snr_db=10, p=0.5)", "PitchShift(p=1.0)", "TanhDistortion(p=0.3)")
+    recipe = dataclasses.replace(short_recipe, effects=dataclasses.replace(short_recipe.effects, others=texts))
+    plans = [plan_mixture(tone_index, recipe, 0, "train", number) for number in range(60)]
+    used = {plan.musical: [e.name for s in plan.sources for e in s.effects] for plan in plans}
+    assert texts[1] in used[False]
+    assert texts[1] not in [name for plan in plans if plan.musical for s in plan.sources for name in dict(s.effects)]
+    first = [render_mixture(plan, tone_index, recipe).tobytes() for plan in plans[:20]]
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    assert [render_mixture(plan, tone_index, recipe).tobytes() for plan in plans[:20]] == first
+    plain = [plan_mixture(tone_index, short_recipe, 0, "train", number) for number in range(20)]
+    assert [render_mixture(plan, tone_index, short_recipe).tobytes() for plan in plain] != first
+
+
+def test_a_transform_that_changes_the_shape_is_refused(stored):
+    effect = EffectPlan("AdjustDuration(duration_seconds=0.5, p=1.0)", {"seed": 1})
+    with pytest.raises(UserError, match=r"mixing\.effects\.others: AdjustDuration.* made shape \(8000,\)"):
+        render_source(source(0.0, 1.0, effect), stored(NOISE), RECIPE)
 
 
 # Determinism

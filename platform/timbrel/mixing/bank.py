@@ -75,20 +75,20 @@ def add_bank(root: Path, dataset: str, bank: Bank) -> tuple[dict[str, Any], bool
         UserError: no such data set, a file of it is damaged, the disk is full, or another process is preparing it.
     """
     library = Library.open(root)
-    asked = {**asdict(bank), "variants": bank.variants()}
+    asked = json.loads(json.dumps({**asdict(bank), "variants": bank.variants()}))
     home = library.root / dataset
     work = home / WORK
     with alone(library.root / f".{dataset}.lock", f"'{dataset}' in {root}"):
         facts = library.facts(dataset)
         known = facts.get("bank", {})
-        if json.loads(json.dumps(asked)).items() <= known.items():
+        if asked.items() <= known.items():
             return known, False
         started = time.perf_counter()
         table = library.catalogue([dataset], ["path", "sample_rate", "channels", "frames"])
         render = _Render(library.root, bank.variants())
         shutil.rmtree(work, ignore_errors=True)
         try:
-            sizes = list(
+            rendered = list(
                 tqdm(
                     spread(render, table.to_pylist()),
                     total=len(table),
@@ -96,7 +96,9 @@ def add_bank(root: Path, dataset: str, bank: Bank) -> tuple[dict[str, Any], bool
                     unit="stem",
                 )
             )
-            done = asked | {"bytes": sum(sizes), "seconds": round(time.perf_counter() - started, 1)}
+            sizes, times = zip(*rendered, strict=True)
+            seconds = {"seconds": round(time.perf_counter() - started, 1), "cpu_seconds": round(sum(times), 1)}
+            done = asked | {"bytes": sum(sizes), **seconds}
             # Between these steps no bank is known, rather than one that is not what is there.
             _write_facts(home, {key: value for key, value in facts.items() if key != "bank"})
             shutil.rmtree(home / "bank", ignore_errors=True)
@@ -121,12 +123,13 @@ def _write_facts(home: Path, facts: dict[str, Any]) -> None:
 
 
 class _Render:
-    """Renders all variants of one stem, and returns their size in bytes; picklable."""
+    """Renders all variants of one stem, and returns their size in bytes and the CPU time in s; picklable."""
 
     def __init__(self, root: Path, variants: tuple[Variant, ...]) -> None:
         self.root, self.variants = root, variants
 
-    def __call__(self, row: dict[str, Any]) -> int:
+    def __call__(self, row: dict[str, Any]) -> tuple[int, float]:
+        started = time.process_time()
         path, rate, frames = row["path"], row["sample_rate"], row["frames"]
         channels = 2 if row["channels"] == 2 else 1
         audio = read_chunk(self.root / path, rate, frames, 0, frames / rate, rate, channels)
@@ -147,4 +150,4 @@ class _Render:
             except soundfile.LibsndfileError as error:  # it does not say why; in a folder of ours it is the disk
                 raise OSError(errno.ENOSPC, f"{file} can't be written ({error})") from None
             written += file.stat().st_size
-        return written
+        return written, time.process_time() - started

@@ -157,10 +157,10 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         active=active,
         variants=_variants(library, set(dataset_of), recipe),
     )
-    return _with_class_songs(index) if recipe.class_balance else index
+    return with_class_songs(index) if recipe.class_balance else index
 
 
-def _with_class_songs(index: StemIndex) -> StemIndex:
+def with_class_songs(index: StemIndex) -> StemIndex:
     """Add which songs have each class."""
     songs = [index.songs_with(label) for label in range(index.labels.shape[1])]
     begins = np.cumsum([0, *map(len, songs[:-1])])
