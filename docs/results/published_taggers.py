@@ -24,9 +24,9 @@ from timbrel.library import Library
 from timbrel.metrics import roc_auc
 from timbrel.mixing.index import build_index
 from timbrel.mixing.pool import Stream, mix
+from timbrel.settings import evaluation_recipe
 from timbrel.splits import SPLITS
 from timbrel.trained import load_weights
-from timbrel.training.run import evaluation_recipe
 
 CLASSES = {
     "mtg_jamendo": {

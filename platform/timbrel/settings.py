@@ -3,12 +3,12 @@
 Apart from ``timbrel.task`` because a mixing actor reads them, and has no use for PyTorch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from timbrel.mixing.recipe import Probability, Recipe
+from timbrel.mixing.recipe import NO_EFFECTS, PAPER, Probability, Recipe
 
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 """What both NumPy and PyTorch take."""
@@ -104,3 +104,13 @@ class Experiment:
     mixing: Recipe = field(default_factory=Recipe)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+def evaluation_recipe(config: Experiment) -> Recipe:
+    """Return the recipe of validation and test mixtures: songs as they are.
+
+    Musical, as in the paper. Whether effects were applied there it does not say; here a model is judged on unaltered
+    sound.
+    """
+    plain = {"effects": NO_EFFECTS, "class_balance": 0.0, "level_db": (), "stretch": PAPER.stretch}
+    return replace(config.mixing, p_musical=1.0, **plain)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """One training run on a Ray cluster: the mixing pool, the Train workers, and where they left off."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from timbrel.library import Library
 from timbrel.mixing.index import build_index
 from timbrel.mixing.keep import Keep
 from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
-from timbrel.mixing.recipe import NO_EFFECTS, PAPER, Recipe
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
-from timbrel.settings import Experiment
+from timbrel.settings import Experiment, evaluation_recipe
 from timbrel.task import Task
 from timbrel.training.worker import train_worker
 
@@ -72,20 +70,11 @@ def render_evaluation_sets(task: Task, config: Experiment, library: Library, poo
 def evaluation_stream(task: Task, config: Experiment, library: Library, split: str) -> Stream:
     """Return the stream that validation or test examples are taken from.
 
-    Musical mixtures, as in the paper. Whether effects were applied there it does not say; here a model is judged on
-    unaltered sound.
-
     Raises:
         UserError: the split has no song.
     """
     index = build_index(library, split, task, config)
     return Stream(ray.put(index), evaluation_recipe(config), config.evaluation.seed, split)
-
-
-def evaluation_recipe(config: Experiment) -> Recipe:
-    """Return the recipe of validation and test mixtures: songs as they are."""
-    plain = {"effects": NO_EFFECTS, "class_balance": 0.0, "level_db": (), "stretch": PAPER.stretch}
-    return dataclasses.replace(config.mixing, p_musical=1.0, **plain)  # type: ignore[arg-type]
 
 
 def train_run(
