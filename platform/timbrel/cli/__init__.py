@@ -14,6 +14,7 @@ try:
     import timbrel
     from timbrel.cli.data import prepare
     from timbrel.cli.experiments import train, tune
+    from timbrel.cli.mix import mix
     from timbrel.cli.overview import list_
     from timbrel.cli.results import evaluate, export, predict, report
     from timbrel.errors import find_user_error, one_line, unknown_name
@@ -23,6 +24,7 @@ except KeyboardInterrupt:  # importing takes a moment
 
 VERBS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,
+    "mix": mix,
     "train": train,
     "tune": tune,
     "evaluate": evaluate,
