@@ -8,7 +8,7 @@ SONGS ?= 36
 PRESET ?= small
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz test-system lint format bench clean
+.PHONY: help setup demo test test-quick fuzz test-system test-browser lint format bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (under a m
 fuzz: $(VENV)/.installed-dev ## Try 10,000 random lists, configs, audio and MIDI files (some minutes)
 	$(BIN)/python -m pytest tests/fuzz --fuzz-inputs 10000 --timeout 3600
 
-test-system: $(VENV)/.installed-dev ## Run the slow tests of the whole system
+test-system: $(VENV)/.installed-dev ## Run the slow tests of the whole system (needs Chromium)
 	$(BIN)/python -m pytest -m system
+
+test-browser: $(VENV)/.installed-dev ## Run those of them that look at pages in Chromium (half a minute)
+	$(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/ruff check .
