@@ -58,7 +58,7 @@ format: $(VENV)/.installed-dev ## Put the code into the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## Measure the mixing pool against audiomentations in a PyTorch DataLoader (under an hour, 5 GB)
+bench: $(VENV)/.installed-dev ## Measure the mixing pool against audiomentations in a PyTorch DataLoader (under an hour, 5 GB)
 	mkdir -p $(DEMO)
 	$(BIN)/timbrel prepare house_band --library $(DEMO)/bench_library --option songs=12 sample_rate=32000 --bank
 	$(BIN)/python benchmarks/mixing.py --library $(DEMO)/bench_library --whole 38400

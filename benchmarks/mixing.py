@@ -21,7 +21,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -142,17 +141,18 @@ def cpu_seconds() -> float:
 def clocked(batches: Iterator[int], examples: int, note: Callable[[int], object]) -> dict[str, float]:
     """Read ``examples`` from the middle of a stream, and return their CPU and wall time in ms a mixture."""
     began = time.perf_counter()
-    with closing(batches) as stream:  # type: ignore[type-var]
-        next(stream)
-        first_batch_s = time.perf_counter() - began
-        for _ in range(WARM_BATCHES - 1):
-            next(stream)
-        wall, cpu, count = time.perf_counter(), cpu_seconds(), 0
-        while count < examples:
-            size = next(stream)
-            count += size
-            note(size)
-        cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
+    next(batches)
+    first_batch_s = time.perf_counter() - began
+    for _ in range(WARM_BATCHES - 1):
+        next(batches)
+    wall, cpu, count = time.perf_counter(), cpu_seconds(), 0
+    while count < examples:
+        size = next(batches)
+        count += size
+        note(size)
+    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
+    for _ in batches:  # to its end: Ray complains of a stream that is left
+        pass
     return {"cpu_ms": cpu / count * 1000, "wall_ms": wall / count * 1000, "first_batch_s": first_batch_s}
 
 

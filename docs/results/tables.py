@@ -4,8 +4,8 @@
 
 A table stands between two comments, ``<!-- table NAME -->`` and ``<!-- end -->``. NAME is a folder here that
 `timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or
-published_taggers, from the file of that name. The paper's figures are put beside ours from ``paper.csv``, which says
-for each table and setting what the paper reports, on other data.
+FOLDER/classes, for figures by class; or published_taggers, from the file of that name. The paper's figures are put
+beside ours from ``paper.csv``, which says for each table and setting what the paper reports, on other data.
 """
 
 import csv
@@ -38,7 +38,7 @@ def settings_table(name: str) -> list[list[str]]:
         ]
         setting = row[fields[0]]
         theirs = [paper.get((setting, metric), "–") for metric in known]
-        table.append([*(row[field] for field in fields), row["runs"], *cells, *theirs])
+        table.append([*(row[field] or "none" for field in fields), row["runs"], *cells, *theirs])
     return table
 
 
@@ -58,6 +58,37 @@ def epochs_table(name: str) -> list[list[str]]:
     for setting, by_epoch in figures.items():
         means = ([statistics.fmean(column) for column in zip(*by_epoch[epoch], strict=True)] for epoch in shown)
         table.append([*setting, *(f"{roc:.3f} / {pr:.3f}" for roc, pr in means)])
+    return table
+
+
+def classes_table(name: str) -> list[list[str]]:
+    """Return each class's share of the training examples, F1 and PR-AUC: a row a class, three columns a setting."""
+    rows = rows_of(HERE / f"{name.removesuffix('/classes')}/runs.csv")
+    fields = list(rows[0])[: list(rows[0]).index("seed")]
+    settings: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        setting = ", ".join(f"{field.split('.')[-1]} {row[field] or 'none'}" for field in fields)
+        settings.setdefault(setting, []).append(row)
+    classes = [key.removeprefix("test/support/") for key in rows[0] if key.startswith("test/support/")]
+
+    def cells(runs: list[dict[str, str]], label: str) -> list[str]:
+        share, f1, pr_auc = (
+            [float(run[f"{kind}/{label}"]) for run in runs] for kind in ("share", "test/f1", "test/pr_auc")
+        )
+        spread = (f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}" for values in (f1, pr_auc))
+        return [f"{statistics.fmean(share):.2f}", *spread]
+
+    head = ["class (test examples)"]
+    for setting in settings:
+        head += [f"{setting}: share", "F1", "PR-AUC"]
+    table = [head]
+    for label in classes:
+        support = float(rows[0][f"test/support/{label}"])
+        if support:
+            row = [f"{label} ({support:.0f})"]
+            for runs in settings.values():
+                row += cells(runs, label)
+            table.append(row)
     return table
 
 
@@ -100,6 +131,8 @@ def filled(text: str) -> str:
         name = match[1]
         if name.endswith("/epochs"):
             table = epochs_table(name)
+        elif name.endswith("/classes"):
+            table = classes_table(name)
         elif (HERE / name).is_dir():
             table = settings_table(name)
         else:

@@ -60,7 +60,7 @@ class Setting:
     @property
     def name(self) -> str:
         """The setting in a few words."""
-        return ", ".join(f"{path.split('.')[-1]} {value}" for path, value in self.fields.items())
+        return ", ".join(f"{path.split('.')[-1]} {value or 'none'}" for path, value in self.fields.items())
 
     @cached_property
     def draws(self) -> dict[str, np.ndarray]:

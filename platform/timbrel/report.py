@@ -20,6 +20,8 @@ COLUMNS = {
 }
 """Headline figures: macro averages over the classes that the test split has examples of."""
 EPOCH_FIGURES = ("train/loss", "valid/roc_auc_macro", "valid/pr_auc_macro")
+RUN_FIGURES = ("metrics.test/", "metrics.thresh", "metrics.share/")
+"""What a report keeps of each run."""
 MOST_CLASSES = 50
 MOST_PICTURED = 8
 """Settings of which a report has pictures by class; of more, only the best."""
@@ -203,7 +205,7 @@ def _runs_table(settings: Sequence[Setting]) -> pd.DataFrame:
     rows = []
     for setting in settings:
         for _, run in setting.table.iterrows():
-            kept = {name: run[name] for name in run.index if str(name).startswith(("metrics.test/", "metrics.thresh"))}
+            kept = {name: run[name] for name in run.index if str(name).startswith(RUN_FIGURES)}
             figures_of = {str(name).removeprefix("metrics."): round(float(value), 6) for name, value in kept.items()}
             rows.append({**setting.fields, "seed": run.get("seed"), "run_id": run["run_id"], **figures_of})
     return pd.DataFrame(rows)

@@ -182,7 +182,7 @@ def log_judged(run: Run, judged: Judged) -> None:
 
 def _log_epoch(run: Run, values: Mapping[str, Any]) -> None:
     """Log our own figures among those that Ray adds; the last report repeats the best epoch's validation figures."""
-    kinds = ("test/",) if "finished" in values else ("train/", "valid/")
+    kinds = ("test/", "share/") if "finished" in values else ("train/", "valid/")
     ours = {name: value for name, value in values.items() if name.startswith(kinds) or name == "best_epoch"}
     run.log_metrics(ours, step=int(values["epoch"]))
 

@@ -107,7 +107,7 @@ def _train(settings: dict[str, Any]) -> None:
     # Search algorithm and scheduler want to see their metric in every report; the model is that of the best epoch.
     best = {name: value for name, value in history[learner.best_epoch - 1].items() if name.startswith("valid/")}
     final = {"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1}
-    shares = {f"train/share/{metric_name(name)}": share for name, share in learner.class_shares.items()}
+    shares = {f"share/{metric_name(name)}": share for name, share in learner.class_shares.items()}
     values = {**final, **best, **shares, **named("test", figures)}
     _report(values, learner, history, earlier, trained, outputs)
 

@@ -1,0 +1,53 @@
+"""The benchmarks run, and their figures add up; how fast anything is, no test says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from timbrel import registry
+from timbrel.mixing.bank import Bank, add_bank
+from timbrel.prepare import prepare
+from timbrel.sources.house_band import HouseBandOptions
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bench")
+    prepare(
+        registry.load("source", "house_band"), None, root, HouseBandOptions(songs=4, seconds=10, sample_rate=32_000)
+    )
+    add_bank(root, "house_band", Bank(steps=2))
+    return root
+
+
+def run(name, *arguments):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *map(str, arguments), "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout)
+
+
+def test_mixing(library):
+    figures = run("mixing", "--library", library, "--rounds", 1, "--examples", 64, "--whole", 64)
+    assert set(figures["sides"]) == {"plain", "exact", "exact, 1 actor", "fast", "bank"}
+    for side in figures["sides"].values():
+        assert side["cpu_ms"]["median"] > 1
+        assert side["wall_ms"]["median"] > 0
+    plain, exact = (figures["sides"][name]["cpu_ms"]["median"] for name in ("plain", "exact"))
+    assert figures["ratios"]["cpu_ratio.exact"]["median"] == pytest.approx(plain / exact)
+    assert set(figures["whole_run_s"]) == {"plain", "exact"}
+
+
+def test_stages(library):
+    figures = run("stages", "--library", library, "--examples", 20)
+    for name, stages in figures.items():
+        assert stages["all"] == pytest.approx(sum(value for stage, value in stages.items() if stage != "all")), name
+    assert figures["bank"]["pitch and speed"] == 0 < figures["fast"]["pitch and speed"]
+
+
+def test_rates():
+    for row in run("rates"):
+        assert row["cpu_ms"] > 0
