@@ -39,6 +39,7 @@ def test_what_is_asked_for_fits(cpus, gpus, runs, workers, mixers):
     assert share.pool.actors == mixers if mixers else share.pool.actors >= 1
     assert share.worker_cpus >= 0
     assert share.pool.cpus >= 0
+    assert 1 <= share.pool.least <= share.pool.actors
     each = DRIVER_CPUS + workers * share.worker_cpus + share.pool.actors * share.pool.cpus
     assert share.concurrent * each <= cpus
     assert share.concurrent * workers * share.worker_gpus <= gpus
@@ -73,7 +74,7 @@ def test_how_many_runs_at_once(cpus, gpus, runs, workers, concurrent, worker_gpu
 
 def test_beside_a_gpu_the_other_cpus_mix():
     share = share_cluster(16, 1, 1, 1)
-    assert (share.worker_cpus, share.pool.actors) == (1.0, 15)
+    assert (share.worker_cpus, share.pool.actors, share.pool.least) == (1.0, 15, 4)
     assert share.pool.cpus > 0.98
 
 

@@ -36,7 +36,7 @@ class Workplace:
     storage: Path
     """Folder for checkpoints until a run has finished."""
     mixers: int = 0
-    """Mixing actors a run; 0: what the cluster's CPUs leave."""
+    """Most mixing actors a run; 0: what the cluster's CPUs leave."""
     share_gb: float = 20.0
     """Disk in GB for mixtures that several trials of a study share."""
 
@@ -54,10 +54,16 @@ class Workplace:
         return None
 
     def share(self, search: Search) -> Share:
-        """Return what each trial of a search gets of the cluster that Ray is connected to."""
+        """Return what each trial of a search gets of the cluster that Ray is connected to.
+
+        Raises:
+            UserError: a trial would wait in vain for room on it.
+        """
         cluster = ray.cluster_resources()
         workers = search.base.training.workers
-        return share_cluster(cluster.get("CPU", 1), cluster.get("GPU", 0), search.count, workers, self.mixers)
+        share = share_cluster(cluster.get("CPU", 1), cluster.get("GPU", 0), search.count, workers, self.mixers)
+        share.check_room(workers)
+        return share
 
     def kept(self, search: Search) -> dict[str, int]:
         """Return up to which example each stream that several trials share is kept on disk, in the space allowed."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from timbrel.errors import UserError
-from timbrel.mixing.pool import Pool
+from timbrel.mixing.actors import Pool, check_room
 
 ENVIRONMENT = {
     # How often a run's controller looks for reports; at the default of 2 s short epochs would wait for it.
@@ -132,6 +132,14 @@ class Share:
         """PyTorch threads of each Train worker."""
         return max(1, round(self.worker_cpus))
 
+    def check_room(self, workers: int) -> None:
+        """Refuse a run of so many Train workers that this cluster could only wait for.
+
+        Raises:
+            UserError: its nodes have no room for the smallest pool, or not beside the workers.
+        """
+        check_room(self.pool, beside=workers * self.worker_cpus + DRIVER_CPUS)
+
 
 DRIVER_CPUS = 0.1
 """Of the process that leads a run; it mostly waits, but Ray Tune refuses 0."""
@@ -143,6 +151,8 @@ def share_cluster(cpus: float, gpus: float, runs: int, workers: int, mixers: int
     Without GPUs a run gets two CPUs a worker, one to train and one to mix, before a second run starts beside
     it. With GPUs each worker has one, and the CPUs that remain mix. What is asked for always fits, down to a
     single CPU: a mixing actor that found no room would be waited for in vain.
+
+    ``mixers`` is the most actors that the pool of a run may grow to; 0: what the CPUs allow.
     """
     if gpus >= workers:
         concurrent = max(1, min(runs, int(gpus // workers)))
@@ -157,7 +167,9 @@ def share_cluster(cpus: float, gpus: float, runs: int, workers: int, mixers: int
     # A small network on a CPU waits for its mixtures, a large one makes the mixers wait: beside a CPU worker the pool
     # may use all CPUs, and whoever waits leaves them to the other. A GPU worker's own CPU stays its own.
     actors = mixers or max(1, round(left if worker_gpus else each))
-    return Share(concurrent, worker_cpus, worker_gpus, Pool(actors, _floor(min(1.0, left / actors))))
+    # A GPU outruns any single actor, so a pool beside it does not begin with one.
+    least = -(-actors // 4) if worker_gpus else 1
+    return Share(concurrent, worker_cpus, worker_gpus, Pool(actors, _floor(min(1.0, left / actors)), least))
 
 
 def _floor(cpus: float) -> float:

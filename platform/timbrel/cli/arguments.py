@@ -34,7 +34,7 @@ Storage = Annotated[
 Mixers = Annotated[
     int,
     tyro.conf.arg(
-        metavar="N", help="Mixing actors a run; 0: what the cluster's CPUs leave. Changes speed, not results."
+        metavar="N", help="Most mixing actors a run; 0: what the cluster's CPUs leave. Changes speed, not results."
     ),
 ]
 ShareGb = Annotated[

@@ -9,22 +9,18 @@ import ray
 import ray.data
 import ray.train
 import ray.train.torch
-from ray.data import ExecutionOptions, ExecutionResources
 
 from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
+from timbrel.mixing.actors import Pool, look_ahead
 from timbrel.mixing.index import build_index
 from timbrel.mixing.keep import Keep
-from timbrel.mixing.pool import Pool, Stream, collect, stream_batches
+from timbrel.mixing.pool import Stream, collect, stream_batches
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment, evaluation_recipe
 from timbrel.task import Task
 from timbrel.training.worker import train_worker
-
-AHEAD_BATCHES = 8
-"""Batches that the pool may be ahead of a run's workers: enough to ride out an evaluation, little enough that a slow
-learner does not fill the object store."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +97,15 @@ def train_run(
     failure.unlink(missing_ok=True)
     training = config.training
     total = training.epochs * training.examples_per_epoch
+    rows = training.batch_size // training.workers
 
     def dataset() -> ray.data.Dataset:
         # Called each time the workers start, so a restarted group's stream begins where its checkpoint ends.
         epochs = _epochs_done(Path(folder) / name)
         start = min(epochs * training.examples_per_epoch, total - training.batch_size)
-        return stream_batches(stream, start, total, training.batch_size // training.workers, share.pool)
+        return stream_batches(stream, start, total, rows, share.pool)
 
-    bytes_ahead = AHEAD_BATCHES * training.batch_size * config.mixing.samples * 4
-    options = ExecutionOptions(preserve_order=True, resource_limits=ExecutionResources(object_store_memory=bytes_ahead))
+    batch_bytes = rows * stream.example_bytes
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={
@@ -122,7 +118,7 @@ def train_run(
             "failure": str(failure),
         },
         datasets={"train": dataset},
-        dataset_config=ray.train.DataConfig(execution_options=options),
+        dataset_config=ray.train.DataConfig(execution_options=look_ahead(batch_bytes, share.pool, training.workers)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.workers,
             use_gpu=share.worker_gpus > 0,
