@@ -62,7 +62,11 @@ bench: $(VENV)/.installed-dev ## Measure the mixing pool against audiomentations
 	mkdir -p $(DEMO)
 	$(BIN)/timbrel prepare house_band --library $(DEMO)/bench_library --option songs=12 sample_rate=32000 --bank
 	$(BIN)/python benchmarks/mixing.py --library $(DEMO)/bench_library --whole 38400
+	$(BIN)/python benchmarks/stages.py --library $(DEMO)/bench_library
 	$(BIN)/python benchmarks/stretch_quality.py
+	$(BIN)/python benchmarks/ray_overhead.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/rates.py
 
 clean: ## Remove the demo and the environment
 	rm -rf $(DEMO) $(VENV)
