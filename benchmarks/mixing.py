@@ -125,17 +125,26 @@ def pool_batches(stream: Stream, examples: int, actors: int, cpus: float) -> Ite
 # The clock
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and all that it has started, those that have ended included."""
-    total = 0.0
+def cpu_times() -> dict[psutil.Process, float]:
+    """Return the CPU time in s of this process and of all that it has started and that still run."""
     own = psutil.Process()
+    found = {}
     for process in (own, *own.children(recursive=True)):
         try:
             times = process.cpu_times()
-        except psutil.NoSuchProcess:  # it has ended since it was listed: its parent counts it from now on
+        except psutil.NoSuchProcess:  # it has ended since it was listed
             continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
+        found[process] = times.user + times.system
+    return found
+
+
+def cpu_seconds_since(before: dict[psutil.Process, float]) -> float:
+    """Return the CPU time in s that the processes which run now have taken since ``before``.
+
+    A side's workers outlive its measurement. What ended during it are workers of the side before: leaving them out
+    matters, since Ray's take their time with them, and a sum over all processes would fall.
+    """
+    return sum(seconds - before.get(process, 0.0) for process, seconds in cpu_times().items())
 
 
 def clocked(batches: Iterator[int], examples: int, note: Callable[[int], object]) -> dict[str, float]:
@@ -145,12 +154,12 @@ def clocked(batches: Iterator[int], examples: int, note: Callable[[int], object]
     first_batch_s = time.perf_counter() - began
     for _ in range(WARM_BATCHES - 1):
         next(batches)
-    wall, cpu, count = time.perf_counter(), cpu_seconds(), 0
+    wall, before, count = time.perf_counter(), cpu_times(), 0
     while count < examples:
         size = next(batches)
         count += size
         note(size)
-    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
+    cpu, wall = cpu_seconds_since(before), time.perf_counter() - wall
     for _ in batches:  # to its end: Ray complains of a stream that is left
         pass
     return {"cpu_ms": cpu / count * 1000, "wall_ms": wall / count * 1000, "first_batch_s": first_batch_s}

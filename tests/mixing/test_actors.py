@@ -49,6 +49,6 @@ def test_a_pool_that_fits_alone_but_not_beside_the_training(nodes):
 
 
 def test_how_far_ahead_does_not_depend_on_the_length_of_the_stream():
-    """Every reader has its eight batches, every actor the two that it works on."""
+    """Every reader has its eight batches, every actor the four that it is given."""
     limits = [look_ahead(1000, Pool(actors, 1.0), readers).resource_limits for actors, readers in ((1, 1), (5, 2))]
-    assert [each.object_store_memory for each in limits] == [10_000, 26_000]
+    assert [each.object_store_memory for each in limits] == [12_000, 36_000]

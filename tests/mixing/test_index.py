@@ -12,8 +12,8 @@ from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.index import NAMED, build_index, missing_examples
-from timbrel.mixing.plan import mixture_labels, plan_mixture
-from timbrel.mixing.render import render_mixture
+from timbrel.mixing.plan import plan_mixture
+from timbrel.mixing.render import render_example
 from timbrel.taxonomy import CLASSES
 
 
@@ -96,12 +96,12 @@ def test_a_song_shorter_than_a_mixture_is_heard_and_padded(tmp_path, write_stems
     index = build_index(Library.open(tmp_path / "library"), "train", instrument_task, config)
     for number in range(3):
         plan = plan_mixture(index, config.mixing, 0, "train", number)
-        mixture = render_mixture(plan, index, config.mixing)
+        mixture, labels = render_example(plan, index, config.mixing)
         assert mixture.shape == (config.mixing.samples,)
         end = config.mixing.sample_rate // 4
         assert np.abs(mixture[:end]).max() > 0.05
         assert np.abs(mixture[end + 1000 :]).max() < 1e-3  # filters ring on for a moment
-        assert mixture_labels(plan, index, config.mixing)[CLASSES.index("piano")] == 1
+        assert labels[CLASSES.index("piano")] == 1
 
 
 def test_one_data_set(build):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from timbrel.errors import UserError
 from timbrel.mixing.index import StemIndex
-from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan, plan_mixture
+from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan, mixture_labels, plan_mixture
 from timbrel.mixing.recipe import Recipe
-from timbrel.mixing.render import apply_effects, render_mixture, render_source
+from timbrel.mixing.render import apply_effects, render_example, render_source
 
 RATE_HZ = 16_000
 RECIPE = Recipe(sample_rate=RATE_HZ, seconds=1.0)
@@ -64,12 +64,40 @@ def mixture(*sources):
     return MixturePlan(0, False, sources)
 
 
+def render_mixture(plan, index, recipe):
+    audio, _ = render_example(plan, index, recipe)
+    return audio
+
+
 def tone(frequency_hz, rate_hz, seconds=3.0):
     return 0.5 * np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * rate_hz)) / rate_hz)
 
 
 def rms(samples):
     return float(np.sqrt(np.mean(np.square(samples))))
+
+
+# Labels
+
+
+def test_a_source_that_is_digital_silence_has_no_label(stored):
+    """Its activity may say otherwise: it is smoothed over time."""
+    index = stored(np.concatenate([np.zeros(2 * RATE_HZ), NOISE[:RATE_HZ]]))
+    for start_s, label in ((0.0, 0), (0.99, 0), (1.01, 1), (2.0, 1)):
+        _, labels = render_example(mixture(source(start_s)), index, RECIPE)
+        assert labels.tolist() == [label], start_s
+    _, labels = render_example(mixture(source(0.0), source(2.0)), index, RECIPE)
+    assert labels.tolist() == [1]
+
+
+def test_the_labels_of_what_is_heard_are_those_of_the_plan(tone_index, short_recipe):
+    heard = 0
+    for number in range(40):
+        plan = plan_mixture(tone_index, short_recipe, 0, "train", number)
+        _, labels = render_example(plan, tone_index, short_recipe)
+        np.testing.assert_array_equal(labels, mixture_labels(plan, tone_index, short_recipe))
+        heard += labels.sum()
+    assert heard > 40
 
 
 # Without effects

@@ -106,7 +106,7 @@ def test_a_slow_reader_costs_little(cluster, numbered, readers):
         time.sleep(0.2)
         most = max(most, capacity - ray.available_resources()["object_store_memory"])
     assert len(processes) == 1
-    held = 4 * batch_bytes  # by the reader: two in advance, one in use, one on the way
+    held = 3 * batch_bytes  # by the reader: one in advance, one in use, one on the way
     assert most < look_ahead(batch_bytes, pool).resource_limits.object_store_memory + held
     assert (cpu_seconds() - before) / (40 * 0.2) < 0.5  # of a core; 1.1 where the loop spins
 

@@ -15,9 +15,9 @@ from timbrel.library import safe_name
 from timbrel.listen.words import effect_words
 from timbrel.mixing.effects import named_transform
 from timbrel.mixing.index import StemIndex
-from timbrel.mixing.plan import SourcePlan, mixture_labels, plan_mixture, sounding_s
+from timbrel.mixing.plan import SourcePlan, plan_mixture, sounding_s
 from timbrel.mixing.recipe import Recipe
-from timbrel.mixing.render import render_source
+from timbrel.mixing.render import audible_labels, render_source
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,14 @@ def make_example(
         audio, effects = _render(source, index, recipe)
         file = f"stems/{name}-{place}-{safe_name(index.names[source.stem].as_py())}.wav"
         sources.append(audio)
-        described.append({"file": file, **_source_facts(source, index, recipe, classes), **effects, **levels(audio)})
-    mixture = sum(sources, start=np.zeros_like(sources[0]))  # added up as `render_mixture` does, to the last bit
+        facts = _source_facts(source, audio, index, recipe, classes)
+        described.append({"file": file, **facts, **effects, **levels(audio)})
+    mixture = sum(sources, start=np.zeros_like(sources[0]))  # added up as `render_example` does, to the last bit
     facts = {
         "number": number,
         "file": f"{name}.wav",
         "musical": plan.musical,
-        "labels": _names(mixture_labels(plan, index, recipe) > 0, classes),
+        "labels": _names(audible_labels(plan, sources, index, recipe) > 0, classes),
         **levels(mixture),
         "sources": described,
     }
@@ -93,7 +94,9 @@ def _render(source: SourcePlan, index: StemIndex, recipe: Recipe) -> tuple[np.nd
     return audio, {"effects": effects}
 
 
-def _source_facts(source: SourcePlan, index: StemIndex, recipe: Recipe, classes: Sequence[str]) -> dict[str, Any]:
+def _source_facts(
+    source: SourcePlan, audio: np.ndarray, index: StemIndex, recipe: Recipe, classes: Sequence[str]
+) -> dict[str, Any]:
     song = index.song_of(source.stem)
     dataset = int(np.searchsorted(index.dataset_songs, song, side="right")) - 1
     seconds = sounding_s(source, index, recipe)
@@ -108,7 +111,7 @@ def _source_facts(source: SourcePlan, index: StemIndex, recipe: Recipe, classes:
         "variant": source.variant,
         "sounding": np.round(sounding(source, index, recipe), 4).tolist(),
         "sounding_s": round(seconds, 4),
-        "counts": seconds >= recipe.active_seconds,
+        "counts": seconds >= recipe.active_seconds and bool(audio.any()),
     }
 
 

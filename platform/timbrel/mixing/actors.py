@@ -18,7 +18,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from timbrel.errors import UserError
-from timbrel.mixing.scheduling import AHEAD_BATCHES, lead_gently
+from timbrel.mixing.scheduling import AHEAD_BATCHES, QUEUED, lead_gently
 
 MIXER_RESOURCE = "mixer"
 """A custom resource that a cluster can give to the nodes on which mixing actors belong."""
@@ -67,7 +67,7 @@ def numbered_batches(
         maker,
         fn_constructor_args=(stream,),
         batch_size=None,
-        compute=ray.data.ActorPoolStrategy(min_size=first, max_size=pool.actors),
+        compute=ray.data.ActorPoolStrategy(min_size=first, max_size=pool.actors, max_tasks_in_flight_per_actor=QUEUED),
         num_cpus=pool.cpus,
         **({"resources": resources} if resources else {}),
     )
@@ -80,7 +80,7 @@ def numbered_batches(
 
 def look_ahead(batch_bytes: int, pool: Pool, readers: int = 1) -> ExecutionOptions:
     """Return the options that keep a dataset of such batches in order, and little ahead of those who read it."""
-    batches = AHEAD_BATCHES * readers + 2 * pool.actors
+    batches = AHEAD_BATCHES * readers + QUEUED * pool.actors
     return ExecutionOptions(
         preserve_order=True, resource_limits=ExecutionResources(object_store_memory=batches * batch_bytes)
     )
@@ -88,7 +88,8 @@ def look_ahead(batch_bytes: int, pool: Pool, readers: int = 1) -> ExecutionOptio
 
 def read_batches(rows: Any) -> Iterator[dict[str, np.ndarray]]:
     """Yield the batches of a dataset that ``numbered_batches`` made, or of a Train worker's shard of it."""
-    for row in rows.iter_batches(batch_size=1, prefetch_batches=2, batch_format="numpy"):
+    # Ray Data gives the first row when one more than it prefetches is there.
+    for row in rows.iter_batches(batch_size=1, prefetch_batches=1, batch_format="numpy"):
         yield {name: values[0] for name, values in row.items()}
 
 

@@ -53,14 +53,15 @@ def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, n
     """
     # Imported by those who mix alone. Train workers only read, and Ray's go-betweens only pass this module on: for them
     # it would be a second of work before the first batch.
-    from timbrel.mixing.plan import mixture_labels, plan_mixture
-    from timbrel.mixing.render import render_mixture
+    from timbrel.mixing.plan import plan_mixture
+    from timbrel.mixing.render import render_example
 
     plans = [plan_mixture(index, stream.recipe, stream.seed, stream.name, int(number)) for number in numbers]
+    audio, labels = zip(*(render_example(plan, index, stream.recipe) for plan in plans), strict=True)
     return {
         "number": np.array([plan.number for plan in plans], dtype=np.int64),
-        "audio": np.stack([render_mixture(plan, index, stream.recipe) for plan in plans]),
-        "labels": np.stack([mixture_labels(plan, index, stream.recipe) for plan in plans]),
+        "audio": np.stack(audio),
+        "labels": np.stack(labels),
         "song": np.array([index.song_of(plan.sources[0].stem) for plan in plans], dtype=np.int64),
     }
 

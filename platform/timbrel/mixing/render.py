@@ -6,6 +6,8 @@ silent stays so without any work.
 
 import struct
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +28,7 @@ from timbrel.mixing.effects import (
     seeded,
 )
 from timbrel.mixing.index import StemIndex
-from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan
+from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan, mixture_labels
 from timbrel.mixing.recipe import Recipe
 
 RESAMPLING_MARGIN_S = 0.05
@@ -53,16 +55,26 @@ def _pitch_time(engine: str) -> PitchTime:
     return FastPitchTime(p=1) if engine == "fast" else PitchTime(p=1)
 
 
-def render_mixture(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return a planned mixture, the sum of its sources: float32 ``(sample,)``, or ``(2, sample)`` if the recipe has two
-    channels.
+def render_example(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Return a planned mixture and its labels: float32 ``(sample,)``, or ``(2, sample)`` if the recipe has two
+    channels, and float32 ``(class,)``.
 
-    The sum may pass full scale; it is not clipped.
+    The mixture is the sum of its sources. It may pass full scale; it is not clipped.
     """
-    mixture = np.zeros((2, recipe.samples) if recipe.channels == 2 else recipe.samples, dtype=np.float32)
-    for source in plan.sources:
-        mixture += render_source(source, index, recipe)
-    return mixture
+    sources = [render_source(source, index, recipe) for source in plan.sources]
+    mixture = np.zeros_like(sources[0])
+    for audio in sources:
+        mixture += audio
+    return mixture, audible_labels(plan, sources, index, recipe)
+
+
+def audible_labels(plan: MixturePlan, sources: Sequence[np.ndarray], index: StemIndex, recipe: Recipe) -> np.ndarray:
+    """Return ``mixture_labels`` without the sources that turned out to be digital silence.
+
+    Activity is smoothed over time, so it begins a little before a sound; a chunk may end in between.
+    """
+    audible = tuple(source for source, audio in zip(plan.sources, sources, strict=True) if audio.any())
+    return mixture_labels(replace(plan, sources=audible), index, recipe)
 
 
 def render_source(source: SourcePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
