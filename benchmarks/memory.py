@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,6 +21,7 @@ import pyarrow as pa
 import ray
 import soundfile
 
+from timbrel import markdown
 from timbrel.mixing.index import StemIndex
 from timbrel.mixing.pool import Pool, Stream, read_batches, stream_batches
 from timbrel.mixing.recipe import PAPER
@@ -93,6 +95,30 @@ def memory() -> dict[str, float]:
     return {"actor_uss_mb": uss, "actor_pss_mb": pss, "store_mb": store, "ray_mb": processes + store}
 
 
+COLUMNS = {
+    "index_mb": "index",
+    "actor_uss_mb": "actor, USS",
+    "actor_pss_mb": "actor, PSS",
+    "store_mb": "object store",
+    "ray_mb": "all of Ray",
+}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures for people: a row a number of songs, and what more songs have added."""
+    rows = sorted(figures["rows"], key=lambda row: row["songs"])
+    few, many = rows[0], rows[-1]
+    growth = {name: many[name] - few[name] for name in COLUMNS}
+    lines = [[f"{row['songs']:,}", *(f"{row[name]:.0f}" for name in COLUMNS)] for row in rows]
+    lines.append(["growth", *(f"{value:.0f}" for value in growth.values())])
+    beside = (growth["ray_mb"] - growth["index_mb"]) / few["ray_mb"]
+    return (
+        f"MB with {figures['actors']} actors after {figures['mixtures']} mixtures.\n\n"
+        f"{markdown.table(['songs', *COLUMNS.values()], lines)}\n\n{many['songs'] / few['songs']:.0f} times the songs: "
+        f"{100 * beside:+.1f} % for all of Ray beside the one copy of the index."
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,29 +132,8 @@ def main() -> None:
         for songs in arguments.songs:
             rows.append(measure(Path(folder), songs, arguments.mixtures, arguments.actors))
             print(f"{songs} songs: {rows[-1]['actor_uss_mb']:.0f} MB an actor", file=sys.stderr)
-    few, many = (min(rows, key=lambda row: row["songs"]), max(rows, key=lambda row: row["songs"]))
-    growth = {
-        "songs": many["songs"] / few["songs"],
-        "index_mb": many["index_mb"] - few["index_mb"],
-        **{name: many[name] - few[name] for name in ("actor_uss_mb", "actor_pss_mb", "store_mb", "ray_mb")},
-    }
-    if arguments.json:
-        print(json.dumps({"rows": rows, "growth": growth}, indent=1))
-        return
-    print(f"MB with {arguments.actors} actors after {arguments.mixtures} mixtures")
-    print(f"{'songs':>10}{'index':>10}{'actor USS':>12}{'actor PSS':>12}{'object store':>14}{'all of Ray':>12}")
-    for row in rows:
-        print(f"{row['songs']:>10}" + _columns(row))
-    print(f"{'growth':>10}" + _columns(growth))
-    share = (growth["ray_mb"] - growth["index_mb"]) / few["ray_mb"]
-    print(
-        f"{growth['songs']:.0f} times the songs: {100 * share:+.1f} % for all of Ray beside the one copy of the index"
-    )
-
-
-def _columns(row: dict[str, float]) -> str:
-    widths = {"index_mb": 10, "actor_uss_mb": 12, "actor_pss_mb": 12, "store_mb": 14, "ray_mb": 12}
-    return "".join(f"{row[name]:>{width}.1f}" for name, width in widths.items())
+    figures = {"actors": arguments.actors, "mixtures": arguments.mixtures, "rows": rows}
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from timbrel import registry
+from timbrel import markdown, registry
 from timbrel.library import Library
 from timbrel.mixing.effects import apply_frozen
 from timbrel.mixing.index import StemIndex, build_index
@@ -257,31 +257,40 @@ def summary(
     return {"sides": figures, "ratios": ratios, "whole_run_s": alone}
 
 
-def table(figures: dict[str, Any], banks: dict[str, Any]) -> str:
-    """Return the figures as text: each side, then each ratio beside its goal."""
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures for people: each side, each ratio beside its goal, the whole run, and what the bank costs."""
 
     def cell(value: dict[str, float], digits: int = 1) -> str:
         low, high = (f"{value[key]:.{digits}f}" for key in ("low", "high"))
         return f"{value['median']:.{digits}f} [{low}, {high}]"
 
-    head = f"{figures['rounds']} rounds of {figures['examples']} mixtures, {figures['workers']} workers; median [range]"
-    lines = [head, "", f"{'side':<18}{'CPU ms a mixture':>24}{'wall ms a mixture':>24}{'first batch, s':>20}"]
-    for name, row in figures["sides"].items():
-        lines.append(f"{name:<18}{cell(row['cpu_ms']):>24}{cell(row['wall_ms']):>24}{cell(row['first_batch_s']):>20}")
-    lines += ["", f"{'figure':<28}{'measured':>22}   goal"]
-    for name, value in figures["ratios"].items():
-        lines.append(f"{name:<28}{cell(value, 2):>22}   {GOALS.get(name, '')}")
+    rounds, examples, workers = (figures[key] for key in ("rounds", "examples", "workers"))
+    sides, ratios = figures["sides"], figures["ratios"]
+    parts = [
+        f"{rounds} rounds of {examples:,} mixtures, {workers} workers; median [range].",
+        markdown.table(
+            ["side", "CPU ms a mixture", "wall ms a mixture", "first batch, s"],
+            [
+                [name, *(cell(row[key]) for key in ("cpu_ms", "wall_ms", "first_batch_s"))]
+                for name, row in sides.items()
+            ],
+        ),
+        markdown.table(
+            ["figure", "measured", "goal"],
+            [[name, cell(value, 2), GOALS.get(name)] for name, value in ratios.items()],
+        ),
+    ]
     if figures["whole_run_s"]:
         both = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in figures["whole_run_s"].items())
-        lines.append(f"one whole run of {figures['whole']} mixtures, start-up included: {both}")
-    for name, bank in banks.items():
-        saved = figures["sides"]["exact"]["cpu_ms"]["median"] - figures["sides"]["bank"]["cpu_ms"]["median"]
+        parts.append(f"One whole run of {figures['whole']:,} mixtures a side, start-up included: {both}.")
+    for name, bank in figures["banks"].items():
+        saved = sides["exact"]["cpu_ms"]["median"] - sides["bank"]["cpu_ms"]["median"]
         epochs = bank["cpu_seconds"] * 1000 / saved / EPOCH
-        lines.append(
-            f"the bank of '{name}': {bank['bytes'] / 1e9:.2f} GB, {bank['cpu_seconds']:.0f} s of CPU; against exact it "
-            f"has paid for itself after {epochs:.1f} epochs of {EPOCH} mixtures"
+        parts.append(
+            f"The bank of {name}: {bank['bytes'] / 1e9:.2f} GB, {bank['cpu_seconds']:.0f} s of CPU; against exact it "
+            f"has paid for itself after {epochs:.1f} epochs of {EPOCH:,} mixtures."
         )
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -299,7 +308,8 @@ def main() -> None:
     banks = {name: bank for name in library.datasets if (bank := library.facts(name).get("bank"))}
     settings = ["exact", "fast", *(["bank"] if len(banks) == len(library.datasets) else [])]
     figures = measure(library, settings, arguments.rounds, arguments.examples, arguments.whole)
-    print(json.dumps(figures | {"banks": banks}, indent=1) if arguments.json else table(figures, banks))
+    figures["banks"] = banks
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from timbrel import markdown
 from timbrel.mixing.render import read_chunk
 
 STORED_HZ = 44_100
@@ -37,6 +38,20 @@ def cpu_ms(paths: list[Path], sample_rate: int, seconds: float, channels: int) -
     return statistics.median(times) * 1000
 
 
+def table(figures: list[dict[str, float]]) -> str:
+    """Return the figures for people: a row a task."""
+    rows = (
+        [
+            f"{row['seconds']:g} s at {row['sample_rate'] / 1000:g} kHz",
+            row["channels"],
+            f"{row['cpu_ms']:.2f}",
+            f"{row['cpu_ms_at_its_rate']:.2f}",
+        ]
+        for row in figures
+    )
+    return markdown.table(["task hears", "channels", "CPU ms a chunk", "at its rate"], rows)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,14 +68,9 @@ def main() -> None:
                 figure = cpu_ms(paths, sample_rate, seconds, channels)
                 plain = cpu_ms(paths, STORED_HZ, seconds, channels)
                 rows.append((sample_rate, seconds, channels, figure, plain))
-    if arguments.json:
-        keys = ("sample_rate", "seconds", "channels", "cpu_ms", "cpu_ms_at_its_rate")
-        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
-        return
-    print("| task hears | channels | CPU ms a chunk | at its rate |")
-    print("|---|---|---|---|")
-    for sample_rate, seconds, channels, figure, plain in rows:
-        print(f"| {seconds:g} s at {sample_rate / 1000:g} kHz | {channels} | {figure:.2f} | {plain:.2f} |")
+    keys = ("sample_rate", "seconds", "channels", "cpu_ms", "cpu_ms_at_its_rate")
+    figures = [dict(zip(keys, row, strict=True)) for row in rows]
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import ray
 
+from timbrel import markdown
 from timbrel.mixing.actors import Pool, numbered_batches, read_batches
 from timbrel.mixing.recipe import PAPER
 from timbrel.runtime import ray_session
@@ -108,6 +109,26 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, int, float]]:
                 yield reader, batch, slow_ms
 
 
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures for people: medians, a row a case."""
+    rows = []
+    for case in figures["cases"]:
+        ray_ms, idle_ms, per_s, first_s = (
+            statistics.median(each[name] for each in case["rounds"])
+            for name in ("ray_ms", "idle_ms", "mixtures_per_s", "first_batch_s")
+        )
+        takes = f"{case['slow_ms']:g} ms"
+        rows.append(
+            [case["reader"], takes, case["batch"], f"{ray_ms:.2f}", f"{idle_ms:.2f}", f"{per_s:.0f}", f"{first_s:.1f}"]
+        )
+    head = ["reader", "takes", "batch", "ms a mixture", "of it at rest", "mixtures/s", "first batch, s"]
+    rounds = len(figures["cases"][0]["rounds"])
+    return (
+        f"CPU that Ray adds to a mixture, median of {rounds} rounds (Ray at rest takes "
+        f"{100 * figures['idle_cores']:.1f} % of a core).\n\n{markdown.table(head, rows)}"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,28 +156,12 @@ def main() -> None:
                 results.setdefault(case, []).append(figures)
                 print(f"{reader}, {batch}, {slow_ms:g} ms: {figures['ray_ms']:.2f} ms", file=sys.stderr)
         ray.shutdown()
-    if arguments.json:
-        rows = [
-            {"reader": reader, "batch": batch, "slow_ms": slow_ms, "rounds": rounds}
-            for (reader, batch, slow_ms), rounds in results.items()
-        ]
-        print(json.dumps({"idle_cores": idle, "cases": rows}, indent=1))
-        return
-    print(
-        f"CPU that Ray adds to a mixture, median of {arguments.rounds} (Ray at rest takes {100 * idle:.1f} % of a core)"
-    )
-    print(
-        f"{'reader':8}{'takes':>10}{'batch':>8}{'ms/mixture':>12}{'at rest':>10}{'mixtures/s':>12}{'first batch':>13}"
-    )
-    for (reader, batch, slow_ms), rounds in results.items():
-        middle = {
-            name: statistics.median(each[name] for each in rounds)
-            for name in ("ray_ms", "idle_ms", "mixtures_per_s", "first_batch_s")
-        }
-        print(
-            f"{reader:8}{f'{slow_ms:g} ms':>10}{batch:>8}{middle['ray_ms']:>9.2f} ms{middle['idle_ms']:>7.2f} ms"
-            f"{middle['mixtures_per_s']:>12.1f}{middle['first_batch_s']:>11.1f} s"
-        )
+    rows = [
+        {"reader": reader, "batch": batch, "slow_ms": slow_ms, "rounds": rounds}
+        for (reader, batch, slow_ms), rounds in results.items()
+    ]
+    figures = {"idle_cores": idle, "cases": rows}
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

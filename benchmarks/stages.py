@@ -20,7 +20,7 @@ import soundfile
 from audiomentations import Gain, HighShelfFilter, LowShelfFilter, PeakingFilter, PitchShift, TimeStretch
 
 from benchmarks.mixing import PlainDataset
-from timbrel import registry
+from timbrel import markdown, registry
 from timbrel.library import Library
 from timbrel.mixing import plan as planning
 from timbrel.mixing import render
@@ -82,6 +82,13 @@ def profile(make: Callable[[int], object], examples: int) -> dict[str, float]:
     return {**stages, "the rest": total / examples * 1000 - sum(stages.values()), "all": total / examples * 1000}
 
 
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """Return the figures for people: a row a stage, a column a way to mix."""
+    stages = next(iter(figures.values()))
+    rows = ([stage, *(f"{way[stage]:.2f}" for way in figures.values())] for stage in stages)
+    return markdown.table(["CPU ms a mixture", *figures], rows)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,13 +120,7 @@ def main() -> None:
             lambda number, stream=stream, index=index: mix(stream, index, np.array([number])),  # type: ignore[misc]
             arguments.examples,
         )
-    if arguments.json:
-        print(json.dumps(figures, indent=1))
-        return
-    print(f"CPU ms a mixture, {arguments.examples} mixtures\n")
-    print(f"{'':<20}" + "".join(f"{name:>16}" for name in figures))
-    for stage in next(iter(figures.values())):
-        print(f"{stage:<20}" + "".join(f"{row[stage]:>16.2f}" for row in figures.values()))
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

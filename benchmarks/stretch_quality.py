@@ -23,6 +23,7 @@ import numpy as np
 import python_stretch
 from tqdm import tqdm
 
+from timbrel import markdown
 from timbrel.mixing.effects import FastPitchTime, PitchTime, apply_frozen
 
 RATE_HZ = 32_000
@@ -197,6 +198,20 @@ def measure(
     return figures
 
 
+def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return the figures for people: mean and worst over all changes of pitch and speed, a row a stem and way."""
+    rows = []
+    for name, ways in figures.items():
+        for way, found in ways.items():
+            errors = (
+                f"{found[f'{key}_mean']:.1f} ({found[f'{key}_worst']:.1f})" if f"{key}_mean" in found else None
+                for key in ("pitch_cents", "onset_ms", "spectrum_db")
+            )
+            rows.append([name, way, *errors, f"{found['cpu_ms_mean']:.1f}"])
+    head = ["stem", "way", "pitch, cents (worst)", "onsets, ms (worst)", "spectrum, dB (worst)", "CPU ms a source"]
+    return markdown.table(head, rows)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,18 +231,7 @@ def main() -> None:
                 if values
                 for kind, summary in (("mean", statistics.fmean), ("worst", max))
             }
-    if arguments.json:
-        print(json.dumps(figures, indent=1))
-        return
-    print("| stem | way | pitch, cents (worst) | onsets, ms (worst) | spectrum, dB (worst) | CPU ms a source |")
-    print("|---|---|---|---|---|---|")
-    for name, ways in figures.items():
-        for way, results in ways.items():
-            cells = [
-                f"{results[f'{key}_mean']:.1f} ({results[f'{key}_worst']:.1f})" if f"{key}_mean" in results else "–"
-                for key in ("pitch_cents", "onset_ms", "spectrum_db")
-            ]
-            print(f"| {name} | {way} | {' | '.join(cells)} | {results['cpu_ms_mean']:.1f} |")
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

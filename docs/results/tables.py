@@ -1,17 +1,23 @@
-"""Make the tables of docs/results.md from the files of figures in this folder.
+"""Make the tables of docs/results.md and docs/performance.md from the files of figures in this folder.
 
     python docs/results/tables.py
 
 A table stands between two comments, ``<!-- table NAME -->`` and ``<!-- end -->``. NAME is a folder here that
 `timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or
-FOLDER/classes, for figures by class; or published_taggers, from the file of that name. The paper's figures are put
-beside ours from ``paper.csv``, which says for each table and setting what the paper reports, on other data.
+FOLDER/classes, for figures by class; or published_taggers, from the file of that name; or performance/NAME, for what
+`python benchmarks/NAME.py --json` printed. The paper's figures are put beside ours from ``paper.csv``, which says for
+each table and setting what the paper reports, on other data.
 """
 
 import csv
+import importlib
+import json
 import re
 import statistics
+import sys
 from pathlib import Path
+
+from timbrel import markdown
 
 HERE = Path(__file__).parent
 METRICS = ("ROC-AUC", "PR-AUC", "F1", "loss")
@@ -110,18 +116,17 @@ def taggers_table(name: str) -> list[list[str]]:
     ]
 
 
+def benchmark_text(name: str) -> str:
+    """Return what a benchmark would have printed for people."""
+    benchmark = importlib.import_module(Path(name).name)
+    text: str = benchmark.table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
+    return text
+
+
 def rows_of(file: Path) -> list[dict[str, str]]:
     """Read a CSV file."""
     with file.open(newline="", encoding="utf-8") as opened:
         return list(csv.DictReader(opened))
-
-
-def markdown(table: list[list[str]]) -> str:
-    """Return a table, its head first, as Markdown."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in table]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
 
 
 def filled(text: str) -> str:
@@ -129,19 +134,24 @@ def filled(text: str) -> str:
 
     def make(match: re.Match[str]) -> str:
         name = match[1]
-        if name.endswith("/epochs"):
-            table = epochs_table(name)
-        elif name.endswith("/classes"):
-            table = classes_table(name)
-        elif (HERE / name).is_dir():
-            table = settings_table(name)
+        if name.startswith("performance/"):
+            text = benchmark_text(name)
         else:
-            table = taggers_table(name)
-        return f"<!-- table {name} -->\n\n{markdown(table)}\n\n<!-- end -->"
+            if name.endswith("/epochs"):
+                head, *rows = epochs_table(name)
+            elif name.endswith("/classes"):
+                head, *rows = classes_table(name)
+            elif (HERE / name).is_dir():
+                head, *rows = settings_table(name)
+            else:
+                head, *rows = taggers_table(name)
+            text = markdown.table(head, rows)
+        return f"<!-- table {name} -->\n\n{text}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\S+) -->.*?<!-- end -->", make, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    page = HERE.parent / "results.md"
-    page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.path.append(str(HERE.parents[1] / "benchmarks"))
+    for page in (HERE.parent / "results.md", HERE.parent / "performance.md"):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timbrel import bootstrap, figures, metrics
+from timbrel import bootstrap, figures, markdown, metrics
 from timbrel.compare import Judged, Setting, alike, compared_runs, numeric, settings_of
 from timbrel.errors import UserError
 from timbrel.tracking import Tracker
@@ -38,7 +38,8 @@ def comparison_table(settings: Sequence[Setting]) -> str:
             if column in setting.table:
                 row[label] = _spread(setting.table[column], setting.interval(column))
         rows.append(row)
-    return _markdown(pd.DataFrame(rows)) if rows else ""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return markdown.table(columns, ([row.get(name) for name in columns] for row in rows)) if rows else ""
 
 
 def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None) -> str:
@@ -198,7 +199,7 @@ def _per_class(settings: Sequence[Setting]) -> str:
         }
     table = pd.DataFrame(columns)
     table.insert(0, "F1 of", table.index)
-    return _markdown(table)
+    return markdown.table([str(name) for name in table.columns], table.to_numpy())
 
 
 def _runs_table(settings: Sequence[Setting]) -> pd.DataFrame:
@@ -244,16 +245,3 @@ def _spread(values: pd.Series, interval: bootstrap.Interval | None) -> str:
 
 def _file_name(name: str) -> str:
     return "".join(each if each.isalnum() or each in "._-" else "_" for each in name)[:60]
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    cells = [
-        [str(name) for name in table.columns],
-        *[["-" if pd.isna(c) else str(c).replace("|", "/") for c in row] for row in table.to_numpy()],
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
