@@ -8,6 +8,8 @@
             dataset.json               source, options, digest, counts, what was skipped and why
             catalogue.parquet          one row a stem: see CATALOGUE
             notes.parquet              one row a note, where the source knows notes: see NOTES
+            tags.parquet               one row a tag of a song, where the data set has tags: see TAGS
+            embeddings.parquet         one row a stem and network, where they come with the data set: see EMBEDDINGS
             songs/<song>/<stem>.wav    as prepared: the source's own rate and channels
             bank/<n>/<song>/<stem>.wav the same at another pitch or speed, where asked for: see timbrel.mixing.bank
 """
@@ -18,8 +20,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,43 @@ NOTES = pa.schema(
         pa.field("velocity", pa.uint8()),
     ]
 )
+
+TAGS = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("song", pa.string()),
+        pa.field("tag", pa.string()),
+        pa.field("value", pa.float32()),  # how likely it is there; tags without a row: see `vocabulary` in the facts
+    ]
+)
+EMBEDDINGS = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("song", pa.string()),
+        pa.field("stem", pa.string()),
+        pa.field("network", pa.string()),
+        pa.field("shape", pa.list_(pa.int32())),  # (time, dimension)
+        pa.field("dtype", pa.string()),
+        pa.field("values", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is written of some songs, besides their audio: rows of each table, and what was left out."""
+
+    catalogue: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    tags: list[dict[str, Any]] = field(default_factory=list)
+    embeddings: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """What, and why."""
+
+    def add(self, other: "Stored") -> None:
+        """Add the rows of other songs."""
+        for mine in fields(self):
+            getattr(self, mine.name).extend(getattr(other, mine.name))
 
 
 @dataclass(frozen=True)
@@ -151,6 +190,21 @@ class Library:
         names = sorted(set(datasets or self.datasets))
         return pa.concat_tables([self._table(name, "notes.parquet") for name in names])
 
+    def tags(self, datasets: Sequence[str] = ()) -> pa.Table:
+        """Return the tags of the songs of the given data sets (all if none is given); data sets may have none."""
+        return self._optional(datasets, "tags.parquet", TAGS)
+
+    def embeddings(self, datasets: Sequence[str] = ()) -> pa.Table:
+        """Return the embeddings that came with the given data sets (all if none is given)."""
+        return self._optional(datasets, "embeddings.parquet", EMBEDDINGS)
+
+    def _optional(self, datasets: Sequence[str], name: str, schema: pa.Schema) -> pa.Table:
+        for dataset in datasets:
+            self.facts(dataset)
+        names = sorted(set(datasets or self.datasets))
+        there = [self._table(each, name) for each in names if (self.root / each / name).exists()]
+        return pa.concat_tables([schema.empty_table(), *there])
+
     def _table(self, dataset: str, name: str, columns: list[str] | None = None) -> pa.Table:
         file = self.root / dataset / name
         try:
@@ -181,25 +235,26 @@ def safe_name(name: str) -> str:
     return cleaned if cleaned == name and cleaned else f"{cleaned}-{name_hash(name).hex()[:8]}"
 
 
-def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list[dict], list[tuple[str, str]]]:
-    """Write a song's stems under ``folder`` and return its catalogue rows, note rows, and (what, why) skipped.
+def store_song(song: Song, dataset: str, folder: Path) -> Stored:
+    """Write a song's stems under ``folder`` and return what the tables say of them.
 
     A stem that can't be read is left out and named; the song goes on with the others. Shorter stems are padded
     with silence to the longest, so that one time position means the same in all of them.
     """
-    skipped: list[tuple[str, str]] = []
+    stored = Stored()
     performed: list[tuple[Any, Performance]] = []
     for stem in song.stems:
         try:
             performed.append((stem, _checked(stem.perform())))
         except UserError as error:
-            skipped.append((f"{song.name}/{stem.name}", str(error)))
+            stored.skipped.append((f"{song.name}/{stem.name}", str(error)))
     if not performed:
-        return [], [], [*skipped, (song.name, "no usable stem")]
+        stored.skipped.append((song.name, "no usable stem"))
+        return stored
     seconds = max(part.audio.shape[1] / part.sample_rate for _, part in performed)
     home = folder / "songs" / safe_name(song.name)
     home.mkdir(parents=True, exist_ok=True)
-    rows, notes, envelopes = [], [], []
+    envelopes = []
     for stem, part in performed:
         frames = round(seconds * part.sample_rate)
         audio = np.pad(part.audio, ((0, 0), (0, frames - part.audio.shape[1])))
@@ -211,7 +266,7 @@ def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list
         except soundfile.LibsndfileError as error:  # libsndfile does not say why; in a folder of ours it is the disk
             raise OSError(errno.ENOSPC, f"{path} can't be written ({error}): is the disk full?") from None
         envelopes.append(activity.envelope(audio.mean(axis=0), part.sample_rate))
-        rows.append(
+        stored.catalogue.append(
             {
                 "dataset": dataset,
                 "song": song.name,
@@ -229,27 +284,42 @@ def store_song(song: Song, dataset: str, folder: Path) -> tuple[list[dict], list
                 "activity_hop": activity.hop_samples(part.sample_rate),
             }
         )
-        notes += [
-            {"dataset": dataset, "song": song.name, "stem": stem.name, **note._asdict()} for note in part.notes or ()
-        ]
+        of = {"dataset": dataset, "song": song.name, "stem": stem.name}
+        stored.notes.extend(of | note._asdict() for note in part.notes or ())
+        stored.embeddings.extend(
+            of | {"network": name, "shape": values.shape, "dtype": values.dtype.str, "values": values.tobytes()}
+            for name, values in part.embeddings.items()
+        )
     shortest = min(len(item) for item in envelopes)  # stems of several rates differ by a frame at most
     confidences = activity.confidence(np.stack([item[:shortest] for item in envelopes]))
-    for row, values in zip(rows, confidences, strict=True):
+    for row, values in zip(stored.catalogue, confidences, strict=True):
         row["activity"] = values
-    return rows, notes, skipped
+    tags = (song.tags or {}).items()
+    stored.tags.extend({"dataset": dataset, "song": song.name, "tag": tag, "value": value} for tag, value in tags)
+    return stored
 
 
-def write_tables(folder: Path, rows: list[dict], notes: Iterable[dict]) -> str:
-    """Write ``catalogue.parquet`` and ``notes.parquet`` in canonical order and return the digest of the contents."""
-    rows = sorted(rows, key=lambda row: (row["song"], row["stem"]))
-    pq.write_table(pa.Table.from_pylist(rows, CATALOGUE), folder / "catalogue.parquet", compression="zstd")
-    order = [("song", "ascending"), ("stem", "ascending"), ("onset_s", "ascending"), ("pitch", "ascending")]
-    pq.write_table(
-        pa.Table.from_pylist(list(notes), NOTES).sort_by(order), folder / "notes.parquet", compression="zstd"
-    )
+def write_tables(folder: Path, stored: Stored) -> str:
+    """Write the tables of a data set in canonical order and return the digest of the contents."""
+    rows = sorted(stored.catalogue, key=lambda row: (row["song"], row["stem"]))
     identity = ("song", "group", "stem", "split", "instrument", "program", "sample_rate", "channels", "frames", "crc32")
-    lines = "\n".join(repr([row[key] for key in identity]) for row in rows)
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+    lines = [repr([row[key] for key in identity]) for row in rows]
+    _write(folder / "catalogue.parquet", pa.Table.from_pylist(rows, CATALOGUE))
+    notes = pa.Table.from_pylist(stored.notes, NOTES)
+    _write(folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")]))
+    if stored.tags:
+        tags = pa.Table.from_pylist(stored.tags, TAGS).sort_by([("song", "ascending"), ("tag", "ascending")])
+        lines += [repr(tuple(row.values())) for row in tags.select(["song", "tag", "value"]).to_pylist()]
+        _write(folder / "tags.parquet", tags)
+    if stored.embeddings:
+        embeddings = pa.Table.from_pylist(stored.embeddings, EMBEDDINGS)
+        embeddings = embeddings.sort_by([(key, "ascending") for key in ("song", "stem", "network")])
+        _write(folder / "embeddings.parquet", embeddings)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    pq.write_table(table, file, compression="zstd")
 
 
 def _checked(performance: Performance) -> Performance:

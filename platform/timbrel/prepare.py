@@ -136,20 +136,17 @@ def _store(
     started = time.perf_counter()
     found = source.find(path, options)
     folder.mkdir(parents=True)
-    rows: list[dict] = []
-    notes: list[dict] = []
-    skipped: list[tuple[str, str]] = []
-    stored = spread(_StoreSong(name, folder), found.songs)
-    for song_rows, song_notes, song_skipped in tqdm(stored, total=found.count, desc=f"preparing {name}", unit="song"):
-        rows += song_rows
-        notes += song_notes
-        skipped += song_skipped
-    skipped = [(item.what, item.why) for item in found.skipped] + skipped
+    stored = lib.Stored()
+    songs = spread(_StoreSong(name, folder), found.songs)
+    for one in tqdm(songs, total=found.count, desc=f"preparing {name}", unit="song"):
+        stored.add(one)
+    stored.skipped[:0] = [(item.what, item.why) for item in found.skipped]
+    rows = stored.catalogue
     if not rows:
-        reasons = "; ".join(f"{what}: {why}" for what, why in skipped[:3]) or "it holds no song"
+        reasons = "; ".join(f"{what}: {why}" for what, why in stored.skipped[:3]) or "it holds no song"
         raise UserError(f"nothing in {path or source.name} could be prepared ({reasons}).")
     assign_splits(rows, split)
-    digest = lib.write_tables(folder, rows, notes)
+    digest = lib.write_tables(folder, stored)
     return {
         "name": name,
         "source": source.name,
@@ -158,7 +155,7 @@ def _store(
         "digest": digest,
         "songs": len({row["song"] for row in rows}),
         "stems": len(rows),
-        "notes": len(notes),
+        "notes": len(stored.notes),
         "hours": round(sum(row["frames"] / row["sample_rate"] for row in rows) / 3600, 3),
         "split_rule": split,
         "splits": dict(Counter(split for _, split in {(row["song"], row["split"]) for row in rows})),
@@ -166,7 +163,8 @@ def _store(
         "channels": _counts(row["channels"] for row in rows),
         "sample_rates": _counts(row["sample_rate"] for row in rows),
         "silent": sorted(f"{row['song']}/{row['stem']}" for row in rows if max(row["activity"]) < activity.SOUNDING),
-        "skipped": [list(item) for item in sorted(skipped)],
+        "skipped": [list(item) for item in sorted(stored.skipped)],
+        "vocabulary": list(found.vocabulary),
         "seconds": round(time.perf_counter() - started, 1),
     }
 

@@ -1,5 +1,5 @@
 """Data sets as their authors lay them out, read as songs made of stems."""
 
-from timbrel.sources.base import Found, Note, Performance, Skipped, Song, Source, Stem
+from timbrel.sources.base import Found, Header, Note, Performance, Skipped, Song, Source, Stem
 
-__all__ = ["Found", "Note", "Performance", "Skipped", "Song", "Source", "Stem"]
+__all__ = ["Found", "Header", "Note", "Performance", "Skipped", "Song", "Source", "Stem"]

@@ -5,7 +5,7 @@ how to read its audio and its notes, and does so in the process that stores it. 
 stored by several processes or nodes at once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,6 +24,16 @@ class Note(NamedTuple):
     """1-127."""
 
 
+class Header(NamedTuple):
+    """What a file says of its audio."""
+
+    channels: int
+    sample_rate: int
+    """Hz."""
+    frames: int
+    """Samples a channel."""
+
+
 @dataclass(frozen=True)
 class Performance:
     """The audio of one stem, and its notes where the source knows them."""
@@ -34,6 +44,8 @@ class Performance:
     """Hz."""
     notes: tuple[Note, ...] | None = None
     """``None`` where unknown; an empty tuple says that the stem plays no note."""
+    embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What comes with the data set, by name of the network that made it: ``(time, dimension)``, in its own type."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +55,11 @@ class Stem:
     name: str
     """Unique within the song; it becomes the file name."""
     instrument: str
-    """The data set's own word for the instrument; the taxonomy maps it to classes."""
+    """The data set's own word for the instrument; the taxonomy maps it to classes. ``mix`` for a recording that is not
+    divided into stems."""
     perform: Callable[[], Performance]
-    """Reads or renders the stem; picklable; raises ``UserError`` naming the file that is at fault."""
+    """Reads or renders the stem; picklable; raises ``UserError`` naming the file that is at fault. Where it has a method
+    ``header()``, `timbrel check` calls that instead: it returns a ``Header`` without reading the audio."""
     program: int | None = None
     """General MIDI program, 0-127, or 128 for drums, where the source knows it."""
 
@@ -63,15 +77,21 @@ class Song:
     group: str = ""
     """Songs of one group always fall into the same split (renderings of one composition, copies); empty: a
     group of its own."""
+    tags: Mapping[str, float] | None = None
+    """What is said of the song as a whole, by tag: how likely it is there, 0 to 1, as the data set has it (1 or 0 where
+    it has no shades). Of tags that are not named here nothing is known, unless ``Found.vocabulary`` has them. ``None``:
+    the data set has no tags."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that a source left out, and why; it appears in the report of ``timbrel prepare``."""
+    """Something that a source left out, and why; it appears in the report of ``timbrel prepare`` and ``check``."""
 
     what: str
     """The path or name."""
     why: str
+    """What was found, what was expected, and the remedy. Things that are left out by a rule have the same sentence, so
+    that a report can count them."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,8 @@ class Found:
     """Number of songs, for the progress bar."""
     skipped: list[Skipped] = field(default_factory=list)
     """Filled while ``songs`` is being read, if not before."""
+    vocabulary: tuple[str, ...] = ()
+    """Tags on which every song was judged: one that ``Song.tags`` does not name is not there."""
 
 
 class Source(Protocol):

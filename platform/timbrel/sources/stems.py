@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import soundfile as sf
 
-from timbrel.errors import UserError, is_utf8, one_line
-from timbrel.sources.base import Found, Performance, Skipped, Song, Stem
+from timbrel.errors import UserError
+from timbrel.sources.audio import AudioFile
+from timbrel.sources.base import Found, Skipped, Song, Stem
+from timbrel.sources.folders import named
 from timbrel.taxonomy import TAXONOMY
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
@@ -68,10 +68,6 @@ _TEXT_OR_NUMBER = (
     pa.types.is_null,
 )
 """What a column of a Parquet list may hold: a song may be called 17."""
-_UNKNOWN_LENGTH = np.iinfo(np.int64).max
-"""What libsndfile says of a FLAC that was written to a pipe."""
-_SLACK = 4096
-"""Bytes or samples that may be missing from a file: some programs write a size that is off by a few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,55 +78,6 @@ class StemsOptions:
     """What becomes of a stem whose instrument is not in the taxonomy: ``skip`` leaves it out and reports it,
     ``error`` stops, and ``keep`` takes it (and what is outside the taxonomy, such as a mix) for a task that
     has a taxonomy of its own."""
-
-
-@dataclass(frozen=True)
-class AudioFile:
-    """Reads a whole audio file."""
-
-    path: Path
-
-    def __call__(self) -> Performance:
-        """Return the audio as float32 of shape ``(channel, sample)``, at the file's own sample rate.
-
-        Raises:
-            UserError: the file is missing, not audio, truncated, empty, or holds NaN or infinite samples.
-        """
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: no such file.")
-        try:
-            with sf.SoundFile(self.path) as file:
-                if file.frames == _UNKNOWN_LENGTH:
-                    raise UserError(f"{self.path}: does not say how long it is; encode it again as a file.")
-                audio = file.read(dtype="float32", always_2d=True)
-                truncated = _truncated(file, len(audio))
-                sample_rate = file.samplerate
-        except (sf.SoundFileError, OSError) as error:
-            raise UserError(f"{self.path}: cannot be read as audio ({error}); export it again.") from error
-        except MemoryError as error:
-            raise UserError(f"{self.path}: says that it holds more than fits into memory; export it again.") from error
-        except TypeError as error:  # what soundfile raises for .raw alone: samples without a header
-            raise UserError(f"{self.path}: has no header that says what it holds; export it as .wav.") from error
-        if truncated:
-            raise UserError(f"{self.path}: truncated, shorter than its header says; copy or export it again.")
-        if not len(audio):
-            raise UserError(f"{self.path}: holds no audio; export it again or take it out.")
-        if not np.isfinite(audio).all():
-            raise UserError(f"{self.path}: holds NaN or infinite samples; export it again.")
-        return Performance(np.ascontiguousarray(audio.T), sample_rate)
-
-
-def _truncated(file: sf.SoundFile, samples: int) -> bool:
-    """Tell whether ``file`` holds less than its header says, after ``samples`` were read from it.
-
-    An Ogg file's header does not say, nor do some of MP3. FLAC fails while it is read.
-    """
-    if samples < file.frames - _SLACK:
-        return True
-    # Of WAV and AIFF libsndfile reads what is there and only notes the difference in its log. 0xFFFFFFFF
-    # stands for an unknown size in a WAV that was written to a pipe.
-    sizes = re.search(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    return sizes is not None and int(sizes[1]) != 0xFFFFFFFF and int(sizes[1]) > int(sizes[2]) + _SLACK
 
 
 class _Row(NamedTuple):
@@ -198,24 +145,10 @@ def _folder_rows(root: Path, skipped: list[Skipped]) -> Iterator[_Row]:
             yield from _song_rows(song, SPLITS[folder.name.lower()], skipped)
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Return what is in ``folder``, sorted, without dot files: macOS's ._violin.wav is no audio."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _named(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
-    """Yield what is in ``folder`` and has a name that a catalogue can hold."""
-    for path in _visible(folder):
-        if is_utf8(path.name):
-            yield path
-        else:
-            skipped.append(Skipped(one_line(str(path)), "its name is not UTF-8: rename it."))
-
-
 def _folders(folder: Path, skipped: list[Skipped]) -> list[Path]:
     """Return the folders in ``folder``, on a level where audio is out of place."""
     folders = []
-    for path in _named(folder, skipped):
+    for path in named(folder, skipped):
         if path.is_dir():
             folders.append(path)
         elif path.suffix.lower() in EXTENSIONS + UNREADABLE:
@@ -226,7 +159,7 @@ def _folders(folder: Path, skipped: list[Skipped]) -> list[Path]:
 def _song_rows(folder: Path, split: str | None, skipped: list[Skipped]) -> Iterator[_Row]:
     """Yield the stems of one song."""
     first: dict[str, Path] = {}
-    for path in _named(folder, skipped):
+    for path in named(folder, skipped):
         suffix = path.suffix.lower()
         if path.is_dir():
             skipped.append(Skipped(str(path), "a folder in a song's folder: move its audio up, or list it."))
