@@ -11,23 +11,19 @@ A file that cannot be read, or holds no note, is reported and left out.
 """
 
 import functools
-import hashlib
-import io
 import itertools
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import mido  # type: ignore[import-untyped]
 import pretty_midi
 from annotated_types import Ge, Gt, Le
 
 from timbrel.errors import UserError, is_utf8, one_line
 from timbrel.sources.base import Found, Note, Performance, Skipped, Song, Stem
+from timbrel.sources.midi_file import SUFFIXES, UnusableMidiError, digest, parse, tracks_by_program
 from timbrel.sources.soundfont import (
-    DRUMS,
     TAIL_S,
     find_soundfont,
     perform,
@@ -35,10 +31,6 @@ from timbrel.sources.soundfont import (
     sounding_notes,
     stem_name,
 )
-
-_SUFFIXES = {".mid", ".midi"}
-# What mido and pretty_midi raise on damaged files (30,000 were tried); no wider, lest defects of ours hide.
-_UNREADABLE = (EOFError, LookupError, OSError, ValueError, ZeroDivisionError, mido.KeySignatureError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +60,7 @@ class _Render:
     def __call__(self) -> Performance:
         try:
             tracks = _read(self.file).tracks[self.program]
-        except (_UnusableError, KeyError) as error:
+        except (UnusableMidiError, KeyError) as error:
             raise UserError(f"'{self.file}' cannot be read any more: did it change?") from error
         return perform(tracks, self.soundfont, self.sample_rate, self.seconds)
 
@@ -90,22 +82,18 @@ class Midi:
         path = path.absolute()  # Workers may run elsewhere.
         root = path if path.is_dir() else path.parent
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
+        files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
         skipped = [
             Skipped(one_line(str(file)), "its name is not UTF-8: rename it.") for file in files if not is_utf8(file)
         ]
         files = [file for file in files if is_utf8(file)]
         if not files:
             raise UserError(f"there is no MIDI file (.mid, .midi) at '{path}'.")
-        files.sort(key=lambda file: _digest(file.relative_to(root).as_posix().encode()))
+        files.sort(key=lambda file: digest(file.relative_to(root).as_posix().encode()))
         files = files[: options.limit or None]
         soundfonts = [find_soundfont(name.strip()) for name in options.soundfont.split(",")]
         songs = _songs(root, files, soundfonts, options, skipped)
         return Found(songs=songs, count=len(files) * len(soundfonts), skipped=skipped)
-
-
-class _UnusableError(Exception):
-    """A file from which no song can be made; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,7 @@ def _songs(
     for file in files:
         try:
             piece = _read(file)
-        except _UnusableError as error:
+        except UnusableMidiError as error:
             skipped.append(Skipped(str(file), str(error)))
             continue
         last_end_s = max(note.offset_s for notes in piece.notes.values() for note in notes)
@@ -153,24 +141,18 @@ def _read(file: Path) -> _Piece:
     """Parse ``file``.
 
     Raises:
-        _UnusableError: it is no MIDI file, is damaged, or holds no note.
+        UnusableMidiError: it is no MIDI file, is damaged, or holds no note.
     """
     try:
         content = file.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # Tempo changes off track 0: common and harmless.
-            parsed = pretty_midi.PrettyMIDI(io.BytesIO(content))
-    except _UNREADABLE as error:
-        reason = str(error) or type(error).__name__
-        raise _UnusableError(f"not a readable MIDI file ({reason})") from error
-    by_program: dict[int, list[pretty_midi.Instrument]] = {}
-    for track in parsed.instruments:
-        by_program.setdefault(DRUMS if track.is_drum else int(track.program), []).append(track)
+    except OSError as error:
+        raise UnusableMidiError(f"not a readable MIDI file ({error})") from error
+    by_program = tracks_by_program(parse(content))
     notes = {program: sounding_notes(*tracks) for program, tracks in by_program.items()}
     playing = {program: heard for program, heard in notes.items() if heard}
     if not playing:
-        raise _UnusableError("it holds no note")
-    return _Piece(_digest(content), {program: by_program[program] for program in playing}, playing)
+        raise UnusableMidiError("it holds no note")
+    return _Piece(digest(content), {program: by_program[program] for program in playing}, playing)
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -179,10 +161,6 @@ def _unique(name: str, taken: set[str]) -> str:
     free = next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
     taken.add(free)
     return free
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 SOURCE = Midi()

@@ -12,7 +12,7 @@ import bisect
 import functools
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,6 +93,11 @@ def sounding_notes(*tracks: pretty_midi.Instrument) -> tuple[Note, ...]:
     return tuple(sorted(note for notes in by_pitch.values() for note in _without_overlaps(notes)))
 
 
+def until(notes: Iterable[Note], seconds: float) -> tuple[Note, ...]:
+    """Return what is heard of ``notes`` in audio that ends after ``seconds``."""
+    return tuple(note._replace(offset_s=min(note.offset_s, seconds)) for note in notes if note.onset_s < seconds)
+
+
 def perform(tracks: Sequence[pretty_midi.Instrument], soundfont: Path, sample_rate: int, seconds: float) -> Performance:
     """Render one stem: ``tracks`` that play one instrument, each with controllers of its own.
 
@@ -102,12 +107,7 @@ def perform(tracks: Sequence[pretty_midi.Instrument], soundfont: Path, sample_ra
         (render(track, soundfont, sample_rate, seconds) for track in tracks),
         start=np.zeros((1, round(seconds * sample_rate)), np.float32),
     )
-    notes = tuple(
-        note._replace(offset_s=min(note.offset_s, seconds))
-        for note in sounding_notes(*tracks)
-        if note.onset_s < seconds
-    )
-    return Performance(audio=audio, sample_rate=sample_rate, notes=notes)
+    return Performance(audio=audio, sample_rate=sample_rate, notes=until(sounding_notes(*tracks), seconds))
 
 
 def render(track: pretty_midi.Instrument, soundfont: Path, sample_rate: int, seconds: float) -> np.ndarray:
