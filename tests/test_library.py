@@ -108,6 +108,17 @@ def test_layout_and_catalogue(tmp_path):
     assert facts["instruments"] == {"violin": 1, "drums": 1, "piano": 1}
 
 
+def test_notes_of_a_mix_have_programs_and_older_libraries_have_none(tmp_path):
+    notes = (Note(0.1, 0.4, 62, 90, 40), Note(0.5, 0.9, 36, 100, 128))
+    prepare(Scripted(song("a", stem("mix", notes=notes)), name="mixes"), None, tmp_path, Options())
+    prepare(Scripted(song("b", stem("violin", notes=notes[:1])), name="older"), None, tmp_path, Options())
+    older = tmp_path / "older/notes.parquet"
+    pq.write_table(pq.read_table(older).drop_columns("program"), older)
+    assert Library.open(tmp_path).notes().schema.equals(NOTES)
+    assert Library.open(tmp_path).notes()["program"].to_pylist() == [40, 128, None]
+    assert Library.open(tmp_path).notes(("older",))["pitch"].to_pylist() == [62]
+
+
 def test_shorter_stems_are_padded_with_silence(tmp_path):
     prepared(
         tmp_path, song("a", stem("piano"), stem("violin", NOISE[:5000]), stem("flute", NOISE[:1500], rate_hz=4000))

@@ -68,6 +68,7 @@ NOTES = pa.schema(
         pa.field("offset_s", pa.float32()),
         pa.field("pitch", pa.uint8()),
         pa.field("velocity", pa.uint8()),
+        pa.field("program", pa.int16()),  # of the note, in a stem of several instruments; null: the stem's own
     ]
 )
 
@@ -188,7 +189,9 @@ class Library:
     def notes(self, datasets: Sequence[str] = ()) -> pa.Table:
         """Return the notes of the given data sets (all if none is given)."""
         names = sorted(set(datasets or self.datasets))
-        return pa.concat_tables([self._table(name, "notes.parquet") for name in names])
+        # Notes that were prepared before they had a program lack the column.
+        tables = [self._table(name, "notes.parquet") for name in names]
+        return pa.concat_tables([NOTES.empty_table(), *tables], promote_options="default")
 
     def tags(self, datasets: Sequence[str] = ()) -> pa.Table:
         """Return the tags of the songs of the given data sets (all if none is given); data sets may have none."""
@@ -306,7 +309,9 @@ def write_tables(folder: Path, stored: Stored) -> str:
     lines = [repr([row[key] for key in identity]) for row in rows]
     _write(folder / "catalogue.parquet", pa.Table.from_pylist(rows, CATALOGUE))
     notes = pa.Table.from_pylist(stored.notes, NOTES)
-    _write(folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")]))
+    _write(
+        folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")])
+    )
     if stored.tags:
         tags = pa.Table.from_pylist(stored.tags, TAGS).sort_by([("song", "ascending"), ("tag", "ascending")])
         lines += [repr(tuple(row.values())) for row in tags.select(["song", "tag", "value"]).to_pylist()]

@@ -22,6 +22,9 @@ class Note(NamedTuple):
     """MIDI note number, 0-127 (60 = middle C); for drums the General MIDI percussion key."""
     velocity: int
     """1-127."""
+    program: int | None = None
+    """General MIDI program, 0-127, or 128 for drums, of what plays it, in a stem that holds several instruments (a
+    ``mix``); ``None``: the stem's own."""
 
 
 class Header(NamedTuple):

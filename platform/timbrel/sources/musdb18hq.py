@@ -18,8 +18,8 @@ and four elsewhere. Rafii, Liutkus, Stöter, Mimilakis and Bittner, "MUSDB18-HQ:
 
 Stereo, 44.1 kHz. A stem is what its name says, not one player: ``vocals`` may hold a choir or rap, and ``bass`` any
 bass, so neither electric nor double bass is said of it. ``other`` is whatever is left, guitars and pianos too. A
-mixture in which it sounds would be labelled wrongly, so it is left out and counted; ``--option other=keep`` takes it for
-a task that has a taxonomy of its own, such as separation.
+mixture in which it sounds would be labelled wrongly, so it is left out and counted; ``--option other=keep`` takes it
+for a task that has a taxonomy of its own, such as separation.
 
 A song is called after its folder and its artist is what stands in front of the first `` - ``, so that songs that are
 also in MedleyDB or Mixing Secrets can be found by artist and title.

@@ -1,0 +1,205 @@
+"""The source `midi_audio_pairs`: recordings of whole pieces with the MIDI files of what is played.
+
+::
+
+    pairs/                     or        pairs/
+    ├── 0017.mp3                         ├── mp3/
+    ├── 0017.mid                         │   └── 0017.mp3
+    └── any/depth/                       └── mid/
+        ├── waltz.wav                        └── 0017.mid
+        └── waltz.midi
+
+A recording (.wav, .flac, .ogg, .mp3, .aif, .aiff) and a MIDI file (.mid, .midi) of one name are a pair: in the same
+folder, else wherever they are, if no other is called so. This is the shape of the MuseScore set with which Hung, Chen
+and Yang trained ("Multitask learning for frame-level instrument recognition", ICASSP 2019); it was never released, and
+MuseScore's interface is gone, so bring recordings of your own, or render some.
+
+The notes are moved to where they are heard in the recording by dynamic time warping of chroma: see
+`timbrel.sources.alignment`. That happens when a recording is stored, in parallel, and takes some 1.5 s for three minutes.
+Pairs that do not match (another piece, another version, one with repeats that the other lacks) are left out and listed
+with their cost: the mean distance of the frames that were matched over that of any two, so 0 if they are alike, and 1 if
+they were matched by chance.
+
+How much is too much was found with `benchmarks/alignment.py`: the first minute of 26 pieces from Mutopia and Freedoom,
+rendered with their tempo changed by up to 15 % throughout and as much again on the way. Of those that match, the median
+cost is 0.60, and 0.38 to 0.53 for pieces without drums; of 78 that do not it is 0.96, and 0.84 at least. At
+``max_cost=0.8``, 2 of the 26 are refused, one of which was indeed aligned badly, and none of the 78 is let through; at
+0.7, 8 and none. Onsets are found to 22 ms in the median and 71 ms in 95 % of cases (medians over pieces); where a riff is
+repeated, or drums play alone, to some seconds at worst. These were recordings of a synthesizer. Of musicians, who do not
+play what is written, expect worse, and listen to some that are near the limit.
+
+Each recording is one stem, a ``mix``, which holds all its notes; each note says by which program it is played.
+``velocity`` is as written. Pairs with the same MIDI file fall into the same split.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt
+
+from timbrel.errors import UserError
+from timbrel.sources import midi_file
+from timbrel.sources.alignment import align
+from timbrel.sources.audio import AudioFile
+from timbrel.sources.base import Found, Header, Note, Performance, Skipped, Song, Stem
+from timbrel.sources.folders import named
+from timbrel.sources.soundfont import sounding_notes, until
+
+AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+UNREADABLE = (".m4a", ".aac", ".mp4", ".wma", ".opus")
+LAYOUT = "expected recordings and MIDI files of the same name, such as 0017.mp3 and 0017.mid"
+
+NO_MIDI = "a recording without a MIDI file of its name (.mid, .midi): add one, or take it out."
+NO_AUDIO = f"a MIDI file without a recording of its name ({', '.join(AUDIO)}): add one, or take it out."
+AMBIGUOUS = "several files have this name, none of them in the folder of its partner: put pairs into one folder."
+
+MAX_COST = 0.8
+"""See above for how it was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidiAudioPairsOptions:
+    """What ``--option`` may set for the source ``midi_audio_pairs``."""
+
+    max_cost: Annotated[float, Gt(0)] = MAX_COST
+    """Pairs whose alignment costs more than this do not match: 0 for what is alike, 1 for what is aligned by chance."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Reads a recording, and its MIDI file's notes at the recording's times."""
+
+    audio: Path
+    midi: Path
+    max_cost: float
+
+    def __call__(self) -> Performance:
+        """Return the recording and its notes.
+
+        Raises:
+            UserError: either file is missing, damaged, or without anything to align, or the two do not match.
+        """
+        notes = self.notes()
+        performance = AudioFile(self.audio)()
+        try:
+            alignment = align(performance.audio, performance.sample_rate, notes)
+        except UserError as error:
+            raise UserError(f"{self.audio}: {error}") from error
+        if alignment.cost > self.max_cost:
+            raise UserError(
+                f"{self.audio}: does not match {self.midi.name}; aligning them costs {alignment.cost:.2f}, more than "
+                f"max_cost={self.max_cost:g}: is it the same version of the same piece?"
+            )
+        seconds = performance.audio.shape[1] / performance.sample_rate
+        return replace(performance, notes=until(alignment.warp(notes), seconds))
+
+    def header(self) -> Header:
+        """Return what the recording says of itself, once the MIDI file could be read."""
+        self.notes()
+        return AudioFile(self.audio).header()
+
+    def notes(self) -> tuple[Note, ...]:
+        """Return the notes as the MIDI file has them, ordered by onset, each with its program."""
+        tracks = midi_file.tracks_by_program(midi_file.read(self.midi))
+        notes = [note._replace(program=program) for program in tracks for note in sounding_notes(*tracks[program])]
+        if not notes:
+            raise UserError(f"{self.midi}: holds no note: take it out, with its recording.")
+        return tuple(sorted(notes))
+
+
+class MidiAudioPairs:
+    """The source ``midi_audio_pairs``."""
+
+    name = "midi_audio_pairs"
+    summary = "recordings with MIDI files of the same name, whose notes are aligned to them"
+    needs_path = True
+    options_type = MidiAudioPairsOptions
+
+    def find(self, path: Path | None, options: MidiAudioPairsOptions) -> Found:
+        """Describe the pairs under ``path``; recordings are not opened, and MIDI files only for their digest.
+
+        Raises:
+            UserError: there is no pair.
+        """
+        if path is None:
+            raise UserError(f"the source 'midi_audio_pairs' needs a path: {LAYOUT}.")
+        path = path.absolute()
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder; {LAYOUT}.")
+        skipped: list[Skipped] = []
+        pairs = sorted(_pairs(list(_files(path, skipped)), skipped))
+        if not pairs:
+            first = "".join(f" (first problem: {item.what}: {item.why.rstrip('.')})" for item in skipped[:1])
+            raise UserError(f"{path}: no pair{first}; {LAYOUT}.")
+        return Found(_songs(path, pairs, options, skipped), len(pairs), skipped)
+
+
+def _files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    """Yield the recordings and MIDI files under ``folder``."""
+    for path in named(folder, skipped):
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            yield from _files(path, skipped)
+        elif suffix in UNREADABLE:
+            skipped.append(Skipped(str(path), f"{suffix} is not read: convert it to .wav or .flac."))
+        elif suffix in AUDIO or suffix in midi_file.SUFFIXES:
+            yield path
+
+
+def _pairs(files: list[Path], skipped: list[Skipped]) -> Iterator[tuple[Path, Path]]:
+    """Yield recordings with their MIDI files: those of one folder first, then those of one name."""
+    left: dict[str, list[Path]] = defaultdict(list)
+    for together in _together(files):
+        audio, midi = _by_kind(together)
+        for extra in audio[1:] + midi[1:]:
+            first = audio[0] if extra in audio else midi[0]
+            skipped.append(Skipped(str(extra), f"named like {first.name}: rename or remove one of them."))
+        if audio and midi:
+            yield audio[0], midi[0]
+        else:
+            left[together[0].stem].append((audio + midi)[0])
+    for apart in left.values():
+        audio, midi = _by_kind(apart)
+        if len(audio) == len(midi) == 1:
+            yield audio[0], midi[0]
+        elif audio and midi:
+            skipped.extend(Skipped(str(file), AMBIGUOUS) for file in apart)
+        else:
+            skipped.extend(Skipped(str(file), NO_MIDI if audio else NO_AUDIO) for file in apart)
+
+
+def _together(files: list[Path]) -> Iterable[list[Path]]:
+    """Return the files of each folder and name."""
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for file in files:
+        groups[str(file.parent), file.stem].append(file)
+    return groups.values()
+
+
+def _by_kind(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    audio = [file for file in files if file.suffix.lower() in AUDIO]
+    return audio, [file for file in files if file not in audio]
+
+
+def _songs(
+    root: Path, pairs: list[tuple[Path, Path]], options: MidiAudioPairsOptions, skipped: list[Skipped]
+) -> Iterator[Song]:
+    taken: set[str] = set()
+    for audio, midi in pairs:
+        name = "__".join(audio.relative_to(root).with_suffix("").parts)
+        if name in taken:
+            skipped.append(Skipped(str(audio), f"another recording would be called '{name}', too: rename it."))
+            continue
+        taken.add(name)
+        try:
+            group = midi_file.digest(midi.read_bytes())
+        except OSError as error:
+            skipped.append(Skipped(str(midi), f"cannot be read ({error.strerror or error})."))
+            continue
+        yield Song(name, (Stem("mix", "mix", Pair(audio, midi, options.max_cost)),), group=group)
+
+
+SOURCE = MidiAudioPairs()
