@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from upath import UPath
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,19 @@ def write_tone():
         return path
 
     return write
+
+
+@pytest.fixture
+def in_bucket(tmp_path):
+    """Copy a folder into a bucket, for which a file system in memory stands, and return where it is."""
+
+    def copy(folder):
+        bucket = UPath(f"memory://{tmp_path.name}") / folder.name
+        for file in folder.rglob("*"):
+            if file.is_file():
+                there = bucket / file.relative_to(folder).as_posix()
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(file.read_bytes())
+        return bucket
+
+    return copy

@@ -242,6 +242,14 @@ def test_find_is_the_same_twice_and_from_elsewhere(pairs, monkeypatch):
     assert find(pairs)[0] == find(type(pairs)(pairs.name))[0]
 
 
+def test_pairs_may_lie_in_a_bucket(pairs, in_bucket):
+    songs, skipped, _ = find(in_bucket(pairs))
+    assert (list(songs), skipped) == (["other", "waltz"], {})
+    here, there = find(pairs)[0]["waltz"], pickle.loads(pickle.dumps(songs["waltz"]))
+    assert there.group == here.group
+    assert there.stems[0].perform().notes == here.stems[0].perform().notes
+
+
 # What is broken
 
 

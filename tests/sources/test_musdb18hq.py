@@ -1,6 +1,7 @@
 """MUSDB18-HQ in miniature: official splits, the stem that is outside the taxonomy, damage."""
 
 import os
+import pickle
 import shutil
 
 import pytest
@@ -63,6 +64,14 @@ def test_find_is_the_same_twice_and_from_elsewhere(root, monkeypatch):
     monkeypatch.chdir(root.parent)
     assert find(root)[0] == find(type(root)(root.name))[0]
     assert find(root)[2].skipped == find(root)[2].skipped
+
+
+def test_songs_may_lie_in_a_bucket(root, in_bucket):
+    songs, problems, _ = find(in_bucket(root))
+    assert problems == []
+    assert list(songs) == list(find(root)[0])
+    stem = pickle.loads(pickle.dumps(songs[TEST].stems[0]))
+    assert (stem.perform().audio == find(root)[0][TEST].stems[0].perform().audio).all()
 
 
 # What is broken

@@ -121,6 +121,22 @@ def test_find_does_not_depend_on_when_or_where(redux, monkeypatch):
     assert find(redux)[2].skipped == find(redux)[2].skipped
 
 
+def test_tracks_may_lie_in_a_bucket(redux, in_bucket):
+    actions = {name: {"action": None} for name in ("Track00001", "Track01501", "Track01876")}
+    (redux / "mine.json").write_text(json.dumps(actions))
+    bucket = in_bucket(redux)
+    songs, why, _ = find(bucket, split_file="mine.json")
+    assert {name: song.split for name, song in songs.items()} == {
+        name: song.split for name, song in find(redux)[0].items()
+    }
+    assert why == find(redux)[1]
+    stem = pickle.loads(pickle.dumps(songs["Track00001"].stems[1]))
+    there, here = stem.perform(), find(redux)[0]["Track00001"].stems[1].perform()
+    assert (there.audio == here.audio).all()
+    assert there.notes == here.notes
+    assert stem.perform.header() == Header(1, 44_100, 44_100)
+
+
 # Duplicates
 
 

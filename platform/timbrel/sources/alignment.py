@@ -29,7 +29,7 @@ SAMPLE_RATE_HZ = 22_050
 HOP = 1024
 """Samples between frames: 46 ms, or twice that and so on in recordings of more than ``MOST_FRAMES``."""
 MOST_FRAMES = 4096
-"""What is aligned at once: 3 min 10 s at 46 ms. The matrices of DTW take 0.4 GB."""
+"""What is aligned at once: 3 min 10 s at 46 ms. The matrices then take 0.33 GB."""
 
 _BINS = 12
 """Constant-Q bins an octave: more would tell neighbours better apart, but smear their times more."""

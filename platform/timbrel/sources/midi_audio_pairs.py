@@ -15,18 +15,18 @@ and Yang trained ("Multitask learning for frame-level instrument recognition", I
 MuseScore's interface is gone, so bring recordings of your own, or render some.
 
 The notes are moved to where they are heard in the recording by dynamic time warping of chroma: see
-`timbrel.sources.alignment`. That happens when a recording is stored, in parallel, and takes some 1.5 s for three minutes.
-Pairs that do not match (another piece, another version, one with repeats that the other lacks) are left out and listed
-with their cost: the mean distance of the frames that were matched over that of any two, so 0 if they are alike, and 1 if
-they were matched by chance.
+`timbrel.sources.alignment`. That happens when a recording is stored, in parallel, and takes some 1.5 s for three
+minutes. Pairs that do not match (another piece, another version, one with repeats that the other lacks) are left out
+and listed with their cost: the mean distance of the frames that were matched over that of any two, so 0 if they are
+alike, and 1 if they were matched by chance.
 
 How much is too much was found with `benchmarks/alignment.py`: the first minute of 26 pieces from Mutopia and Freedoom,
-rendered with their tempo changed by up to 15 % throughout and as much again on the way. Of those that match, the median
-cost is 0.60, and 0.38 to 0.53 for pieces without drums; of 78 that do not it is 0.96, and 0.84 at least. At
-``max_cost=0.8``, 2 of the 26 are refused, one of which was indeed aligned badly, and none of the 78 is let through; at
-0.7, 8 and none. Onsets are found to 22 ms in the median and 71 ms in 95 % of cases (medians over pieces); where a riff is
-repeated, or drums play alone, to some seconds at worst. These were recordings of a synthesizer. Of musicians, who do not
-play what is written, expect worse, and listen to some that are near the limit.
+rendered with their tempo changed by up to 15 % throughout and as much again on the way. Of those that match, the
+median cost is 0.60, and 0.38 to 0.53 for the 11 of Mutopia, which have no drums; of 78 that do not it is 0.96, and
+0.84 at least. At ``max_cost=0.8``, 2 of the 26 are refused, one of which was indeed aligned badly, and none of the 78
+is let through; at 0.7, 8 and none. Onsets are found to 22 ms in the median and 71 ms in 95 % of cases (medians over
+pieces); where a riff is repeated, or drums play alone, to some seconds at worst. These were recordings of a
+synthesizer. Of musicians, who do not play what is written, expect worse, and listen to some that are near the limit.
 
 Each recording is one stem, a ``mix``, which holds all its notes; each note says by which program it is played.
 ``velocity`` is as written. Pairs with the same MIDI file fall into the same split.
