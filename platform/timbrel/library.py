@@ -14,11 +14,13 @@
             bank/<n>/<song>/<stem>.wav the same at another pitch or speed, where asked for: see timbrel.mixing.bank
 """
 
+import base64
 import errno
 import hashlib
 import json
 import math
 import re
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -107,6 +109,17 @@ class Stored:
         """Add the rows of other songs."""
         for mine in fields(self):
             getattr(self, mine.name).extend(getattr(other, mine.name))
+
+    def write(self, file: Path) -> None:
+        """Write everything to a JSON file, which is there once it is whole."""
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({each.name: getattr(self, each.name) for each in fields(self)}, default=_as_json))
+        part.rename(file)
+
+    @staticmethod
+    def read(file: Path) -> "Stored":
+        """Read what ``write`` wrote."""
+        return Stored(**json.loads(file.read_text(), object_hook=_from_json))
 
 
 @dataclass(frozen=True)
@@ -253,7 +266,8 @@ def store_song(song: Song, dataset: str, folder: Path) -> Stored:
         return stored
     seconds = max(part.audio.shape[1] / part.sample_rate for _, part in performed)
     home = folder / "songs" / safe_name(song.name)
-    home.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(home, ignore_errors=True)  # what an interrupted run left of it
+    home.mkdir(parents=True)
     envelopes = []
     for stem, part in performed:
         frames = round(seconds * part.sample_rate)
@@ -306,7 +320,9 @@ def write_tables(folder: Path, stored: Stored) -> str:
     lines = [repr([row[key] for key in identity]) for row in rows]
     _write(folder / "catalogue.parquet", pa.Table.from_pylist(rows, CATALOGUE))
     notes = pa.Table.from_pylist(stored.notes, NOTES)
-    _write(folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")]))
+    _write(
+        folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")])
+    )
     if stored.tags:
         tags = pa.Table.from_pylist(stored.tags, TAGS).sort_by([("song", "ascending"), ("tag", "ascending")])
         lines += [repr(tuple(row.values())) for row in tags.select(["song", "tag", "value"]).to_pylist()]
@@ -320,6 +336,16 @@ def write_tables(folder: Path, stored: Stored) -> str:
 
 def _write(file: Path, table: pa.Table) -> None:
     pq.write_table(table, file, compression="zstd")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return value.tolist()  # NumPy's
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value
 
 
 def _checked(performance: Performance) -> Performance:
