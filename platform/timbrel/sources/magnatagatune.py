@@ -2,8 +2,8 @@
 
     PATH/
     ├── annotations_final.csv    tab separated: clip_id, 188 tags (0 or 1), mp3_path
-    ├── 0/norine_braun-now_and_zen-08-gently-117-146.mp3 ...
-    ├── 1/ ... f/                also in mp3/ or audio/: mp3/0/...
+    ├── 0/ ... 9/, a/ ... f/     or mp3/0/ ..., or audio/0/ ...
+    │   └── american_bach_soloists-j_s__bach_solo_cantatas-01-bwv54__i_aria-30-59.mp3
     └── split/mtat/              with --option lists=split/mtat, of the repository sota-music-tagging-models
         ├── train.npy            text, "index<tab>mp3_path"
         ├── valid.npy
@@ -19,7 +19,7 @@ it leaves out is counted. In both, clips of one track stay together, but not the
 artists in the cleaned validation split are in the test too. Some copies of the repository lack train.npy.
 
 A song is a clip, under its clip_id; its group is the track. Its artist is the first part of the file's name, as in
-norine_braun. Three MP3s of the archive are empty; they are left out, as is every other empty or damaged file.
+american_bach_soloists. Three MP3s of the archive are empty; they are left out, as is every other empty or damaged file.
 
 Licence: annotations and clips CC BY-NC-SA 3.0.
 
