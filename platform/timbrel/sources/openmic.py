@@ -10,7 +10,7 @@
     ├── openmic-2018-metadata.csv             of the Free Music Archive, with sample_key
     └── openmic-2018.npz, ...                 not read
 
-The labels are weak and masked: of most clips only one or two instruments were judged. A song's tags are the relevance,
+The labels are weak and masked: in a clip about two of the instruments were judged. A song's tags are the relevance,
 0 to 1, of the instruments that were judged, as published; there is no vocabulary, so nothing is known of the others.
 From which relevance on an instrument counts as present is for the task to say. A row with an empty or NaN relevance
 says that nobody judged.
@@ -20,7 +20,7 @@ AudioSet's. A task divides by 255 or whatever else it needs. A clip without them
 
 The test partition is the official one. There is none for validation, so a share of the training partition's artists,
 chosen by a hash of their names, is set aside: partitions share no artist, and neither should these two. (Leaving the
-split open would move training clips into the test.) The clips of AttentionMIC's validation set were drawn at random.
+split open would move training clips into the test.) AttentionMIC's validation set is another: rows of a file of theirs.
 
 openmic-2018.npz repeats the labels and the features, with 0.5 for what was not judged. It isn't read: its sample keys
 are stored as a pickle, which may run code while it is loaded, and nothing else says which row is which clip.
