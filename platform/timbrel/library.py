@@ -78,7 +78,7 @@ TAGS = pa.schema(
         pa.field("dataset", pa.string()),
         pa.field("song", pa.string()),
         pa.field("tag", pa.string()),
-        pa.field("value", pa.float32()),  # how likely it is there; tags without a row: see `vocabulary` in the facts
+        pa.field("value", pa.float64()),  # how likely it is there; tags without a row: see `vocabulary` in the facts
     ]
 )
 EMBEDDINGS = pa.schema(
