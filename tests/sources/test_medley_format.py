@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from upath import UPath
 
 from timbrel import activity
 from timbrel.errors import UserError
@@ -145,6 +146,20 @@ def test_stems_pickle_and_read_from_elsewhere(data, monkeypatch):
     stem = pickle.loads(pickle.dumps(found.songs[0].stems[0]))
     assert stem.perform().audio.shape == (2, 44_100)
     assert stem.perform.header() == (2, 44_100, 44_100)
+
+
+def test_songs_may_lie_in_a_bucket(data):
+    """A file system in memory stands for it."""
+    bucket = UPath("memory://bucket") / data.source.name
+    for file in data.root.rglob("*.*"):
+        if file.is_file():
+            there = bucket / file.relative_to(data.root).as_posix()
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(file.read_bytes())
+    found = data.source.find(bucket, MedleyOptions())
+    assert songs(found) == songs(data.find())
+    here, there = data.find().songs[0].stems[0].perform(), pickle.loads(pickle.dumps(found.songs[0].stems[0])).perform()
+    np.testing.assert_array_equal(there.audio, here.audio)
 
 
 def test_metadata_may_lie_beside_the_audio_but_the_folder_comes_first(empty):

@@ -18,17 +18,20 @@ R. Bittner, J. Wilkins, H. Yip and J. P. Bello, "MedleyDB 2.0", ISMIR 2016 (late
         ├── LizNelson_Coldwar_METADATA.yaml     the repository and put Audio/, V1/ or V2/ into it
         └── ...
 
-Without metadata there is nothing to tell a stem's instrument. Stems are stereo, 44.1 kHz; what of them is left out, and
-who counts as a song's artist, is described in `timbrel.sources.medley_format`. Of the 330 songs that the repository
-describes (V1 and V2 have 196 of them) 93 are marked to bleed; ERRATA.md lists six stems of V1 besides. 106 stems hold
-several instruments: 60 of them agree in their classes and are kept. There are no official splits.
+Without metadata there is nothing to tell a stem's instrument. Stems are stereo, 44.1 kHz. There are no official splits.
+
+What is left out, and reported: songs with ``has_bleed: yes`` and single stems that bleed by ERRATA.md (93 of the 330
+songs that the repository describes, of which V1 and V2 have 196; ``bleed=keep`` takes both); stems whose instrument is
+outside the taxonomy (``Main System``, ``Unlabeled``, ``fx/processed sound``, ...); and stems of several instruments
+whose classes differ. Of 106 such stems 60 agree in their classes, as ``male singer`` and ``vocalists`` do, and go by
+the first. `timbrel.sources.medley_format` says why, and who counts as a song's artist.
 
 The authors' ``ACTIVATION_CONF.lab`` are not read: they exist for these songs only, and count the stems that are left
 out here. The library computes the same from the audio, by the same recipe, for every data set (`timbrel.activity`). Nor
 are ``SOURCEID.lab``: these are the intervals in which that confidence is at least 0.5, which are computed too.
 
-No loader of others is used: the repository's package is not on the package index, reads the metadata of its own folder,
-and takes the audio's place from an environment variable when it is imported; mirdata's two loaders read MedleyDB's
+No loader of others is used: the repository's package needs the program sox, reads the metadata of its own folder, and
+takes the audio's place from an environment variable when it is imported; mirdata's two loaders read MedleyDB's
 annotations of melody and pitch, no stems. What is needed here is one YAML file a song.
 """
 

@@ -19,10 +19,13 @@ Secrets: A Multi-Track Dataset for Instrument Recognition in Polyphonic Music", 
         └── ...
 
 The repository's ``generate_yaml.py`` makes the stems from the downloads, all of them mono: drums, loops, synthesizers
-and sound effects are averaged into a stem each, so they are softer than in the mix; every other track is a stem. Of 258
-songs 38 are marked to bleed. What is left out, and why, is described in `timbrel.sources.medley_format`. The metadata
-know artists by the beginning of the song's name. ``genre`` and ``instrumental`` were never filled in and are not read;
-nor are the ``ACTIVATION_CONF.lab``, see `medleydb`. There are no official splits, and no loader of others.
+and sound effects are averaged into a stem each, so they are softer than in the mix; every other track is a stem. The
+metadata know an artist by the beginning of the song's name. ``genre`` and ``instrumental`` were never filled in and are
+not read; nor are the ``ACTIVATION_CONF.lab``, see `medleydb`. There are no official splits, and no loader of others.
+
+What is left out, and reported: songs with ``has_bleed: yes`` (38 of 258; ``bleed=keep`` takes them), stems whose
+instrument is outside the taxonomy (``main system``, ``fx/processed sound``, ...), and stems of several instruments
+whose classes differ (13); `timbrel.sources.medley_format` says why. A song's remixes fall into the split of the song.
 
 Many songs are in MUSDB18 too, and some of their artists in MedleyDB: compare names before testing on one what was
 trained on another.
