@@ -113,7 +113,7 @@ def test_songs_stems_and_artists(data):
     assert [song.artist for song in found.songs] == ["The Night Birds", "SlowWater"]
     assert found.count == 2
     assert [item.why for item in found.skipped] == [
-        "'Main System' is outside the taxonomy: MedleyDB: microphones that took the whole band."
+        "'Main System' is outside the taxonomy: MedleyDB and Mixing Secrets: microphones that took the whole band."
     ]
 
 
