@@ -111,6 +111,7 @@ def table(figures: dict[str, Any]) -> str:
     growth = {name: many[name] - few[name] for name in COLUMNS}
     lines = [[f"{row['songs']:,}", *(f"{row[name]:.0f}" for name in COLUMNS)] for row in rows]
     lines.append(["growth", *(f"{value:.0f}" for value in growth.values())])
+    lines.append(["its goal", "-", "0", "0", "0", "0"])
     beside = (growth["ray_mb"] - growth["index_mb"]) / few["ray_mb"]
     return (
         f"MB with {figures['actors']} actors after {figures['mixtures']} mixtures.\n\n"

@@ -13,14 +13,14 @@ from timbrel import activity
 RATE_HZ = 44_100
 
 
-def medleydb(stems):
+def medleydb(stems, frames=None):
     """The recipe written out step by step, for stems at 44.1 kHz: ``(stem, frame)``."""
     window = np.hanning(4098)[1:-1]
     envelopes = []
     for samples in stems:
-        padded = [0.0] * 2048 + list(samples) + [0.0] * 4096
+        padded = [0.0] * 2048 + list(samples) + [0.0] * 8192
         envelope = []
-        for start in range(0, 2048 * (len(samples) // 2048) + 1, 2048):
+        for start in range(0, 2048 * (frames or len(samples) // 2048 + 1), 2048):
             frame = np.array(padded[start : start + 4096])
             envelope.append(np.mean(window * np.sqrt(np.where(frame > 0, frame, 0))))
         envelopes.append(envelope)
@@ -68,6 +68,76 @@ def test_agrees_with_the_recipe_written_out():
 def test_agrees_with_the_recipe_at_any_length(samples):
     stems = np.random.default_rng(samples).normal(scale=0.2, size=(2, samples))
     np.testing.assert_allclose(confidence(stems), medleydb(stems), atol=1e-6)
+
+
+def authors_frames(samples):
+    """How many frames the authors' code cuts: it fills a stem with silence up to a multiple of 4096 samples."""
+    return 2 * math.ceil((samples + 2048) / 4096) - 1
+
+
+@pytest.mark.parametrize("samples", [100 * 2048, 100 * 2048 + 2047, 101 * 2048, 101 * 2048 + 1, 101 * 2048 + 2047])
+def test_the_end_of_a_song_may_differ_from_the_authors_by_a_frame(samples):
+    """And by what the low-pass makes of it: at most the last three frames (0.14 s) are judged otherwise."""
+    generator = np.random.default_rng(samples)
+    stems = (
+        generator.normal(scale=0.2, size=(3, samples))
+        * np.repeat(generator.random((3, 21)) > 0.4, 10_000, 1)[:, :samples]
+    )
+    ours, theirs = confidence(stems), medleydb(stems, authors_frames(samples))
+    assert abs(ours.shape[1] - theirs.shape[1]) == (samples % 4096 >= 2048)
+    common = min(ours.shape[1], theirs.shape[1])
+    sounding = (ours[:, :common] >= 0.5) == (theirs[:, :common] >= 0.5)
+    assert sounding[:, :-3].all()
+    np.testing.assert_allclose(ours[:, : common - 40], theirs[:, : common - 40], atol=2e-3)
+    if ours.shape == theirs.shape:
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("quieter", "louder", "expected"),
+    [
+        # H = 2 * 0.1 / (0.1 + 0.9) = 0.2, so C = 1 - 1 / (1 + e), as 20 * (0.2 - 0.15) = 1
+        (0.1, 0.9, 0.731059),
+        (0.08, 0.92, 0.549834),  # H = 0.16
+        (0.075, 0.925, 0.5),  # H = 0.15, the midpoint
+        (0.07, 0.93, 0.450166),  # H = 0.14
+    ],
+)
+def test_constant_stems_have_a_confidence_that_can_be_worked_out(quieter, louder, expected):
+    """The envelope of samples that are all ``a`` is sqrt(a) times the mean of the window, which cancels out.
+
+    The low-pass leaves a constant as it is, far from the ends of the song.
+    """
+    rows = confidence(np.repeat([[quieter**2], [louder**2]], 12 * RATE_HZ, axis=1))
+    middle = rows.shape[1] // 2
+    np.testing.assert_allclose(rows[0, middle - 50 : middle + 50], expected, atol=2e-5)
+    assert rows[1, middle] > 0.999
+
+
+def test_envelopes_that_can_be_worked_out():
+    """The window, a Hann of 4098 points without its ends, sums to 4097 / 2.
+
+    Of a sine one half is left; the mean of its square root is B(3/4, 1/2) / (2 pi) = 0.38138. A square wave is at its
+    height for half the time.
+    """
+    mean_of_window = 4097 / 2 / 4096
+    seconds = np.arange(RATE_HZ) / RATE_HZ
+    for samples, expected in (
+        (np.full(RATE_HZ, 0.25), 0.5),
+        (np.full(RATE_HZ, -0.25), 0.0),
+        (0.25 * np.sin(2 * np.pi * 1000 * seconds), 0.5 * 0.38138),
+        (0.25 * np.sign(np.sin(2 * np.pi * 1000 * seconds + 0.1)), 0.5 * 0.5),
+    ):
+        inside = activity.envelope(samples, RATE_HZ)[2:-2]
+        np.testing.assert_allclose(inside, expected * mean_of_window, rtol=2e-2, atol=1e-9)
+
+
+@pytest.mark.parametrize(("level", "sounds"), [(0.0026, False), (0.0029, True)])
+def test_the_floor_lies_at_minus_51_dbfs_for_a_sine(level, sounds):
+    """An envelope of 0.01 is that of a sine of amplitude (0.01 / (0.50012 * 0.38138)) ** 2 = 0.00275."""
+    row = confidence([tone(5, [(0, 5)], level=level, frequency_hz=1000)])[0]
+    assert (row[20:-20] >= 0.5).all() == sounds
+    assert (row[20:-20] < 0.5).all() != sounds
 
 
 def test_loudness_is_judged_within_the_song():

@@ -54,7 +54,7 @@ def test_every_option_is_explained(command, verb):
 
 def test_an_unknown_verb(command):
     assert_sentence(command("trian"), "unknown verb 'trian': did you mean 'train'?")
-    assert_sentence(command("$"), "choose one of evaluate, export, list")
+    assert_sentence(command("$"), "choose one of check, evaluate, export, list")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The prepared library, and `timbrel prepare`, which adds a data set to it whole or not at all."""
 
+import errno
 import json
 import random
 import shutil
@@ -7,7 +8,9 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from subprocess import PIPE
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -68,6 +71,10 @@ def rows_of(root, dataset="scripted"):
 
 def names(root):
     return sorted(path.name for path in root.iterdir())
+
+
+def visible(root):
+    return [name for name in names(root) if not name.startswith(".")]
 
 
 def prepared(root, *songs, replace=False, **options):
@@ -253,7 +260,7 @@ def test_a_failure_leaves_the_library_as_it_was(tmp_path, error, replace):
         before = Library.open(tmp_path).digest()
     with pytest.raises(type(error)):
         prepared(tmp_path, song("a"), song("b", failing("piano", error)), take=2, replace=replace)
-    assert names(tmp_path) == (["library.json", "scripted"] if replace else [])
+    assert visible(tmp_path) == (["library.json", "scripted"] if replace else [])
     if replace:
         assert Library.open(tmp_path).digest() == before
         assert [row["song"] for row in rows_of(tmp_path)] == ["old"]
@@ -275,6 +282,86 @@ def test_an_interruption_while_replacing_leaves_one_of_both_whole(tmp_path, monk
     rows = rows_of(tmp_path)
     assert all((tmp_path / row["path"]).is_file() for row in rows)
     assert len({row["song"] for row in rows}) in (1, 3)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A stem in a file, and a list of those that were read."""
+
+    path: Path
+    read: str
+
+    def __call__(self):
+        with open(self.read, "a") as file:
+            file.write(f"{self.path.name}\n")
+        return Performance(np.load(self.path)[None], RATE_HZ)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Four songs in files; reading one of them can be made to fail, and which were read is told."""
+    folder, read = tmp_path / "in", tmp_path / "read"
+    folder.mkdir()
+    for number in range(4):
+        np.save(folder / f"{number}.npy", NOISE * (number + 1) / 8)
+
+    def run(error_at=None, error=None, root="library", replace=False):
+        read.write_text("")
+        songs = [song(f"{n}", Stem("piano", "piano", Recording(folder / f"{n}.npy", str(read)))) for n in range(4)]
+        if error_at is not None:
+            songs[error_at] = song(f"{error_at}", failing("piano", error))
+        source = Scripted(*songs)
+        source.needs_path = True
+        facts, done = prepare(source, folder, tmp_path / root, Options(), replace=replace)
+        return facts, done, read.read_text().split()
+
+    return run
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a defect"), OSError(errno.ENOSPC, "full")])
+def test_an_interrupted_call_goes_on_where_it_was(tmp_path, recordings, error):
+    undisturbed, _, _ = recordings(root="other")
+    with pytest.raises((type(error), UserError)) as raised:
+        recordings(error_at=2, error=error)
+    if not isinstance(error, RuntimeError):
+        assert "the same command goes on with the songs that are left" in str(raised.value)
+    assert names(tmp_path / "library") == [".preparing-scripted"]
+    facts, done, read = recordings()
+    assert done
+    assert read == ["2.npy", "3.npy"]
+    assert facts["digest"] == undisturbed["digest"]
+    for name in ("catalogue.parquet", "notes.parquet"):
+        assert pq.read_table(tmp_path / "library/scripted" / name) == pq.read_table(tmp_path / "other/scripted" / name)
+    assert names(tmp_path / "library") == ["library.json", "scripted"]
+    assert "stored" not in names(tmp_path / "library/scripted")
+
+
+def test_a_song_that_changed_meanwhile_is_stored_again(tmp_path, recordings):
+    with pytest.raises(KeyboardInterrupt):
+        recordings(error_at=3, error=KeyboardInterrupt())
+    np.save(tmp_path / "in/1.npy", NOISE[:-7])
+    _, _, read = recordings()
+    assert read == ["1.npy", "3.npy"]
+    assert soundfile.info(tmp_path / "library/scripted/songs/1/piano.wav").frames == len(NOISE) - 7
+
+
+def test_changed_files_are_noticed(tmp_path, recordings):
+    recordings()
+    assert recordings()[1:] == (False, [])
+    np.save(tmp_path / "in/1.npy", NOISE[:-7])
+    with pytest.raises(UserError, match=r"files of .*in have changed since 'scripted' was prepared .* --replace"):
+        recordings()
+    _, done, read = recordings(replace=True)
+    assert done
+    assert len(read) == 4
+
+
+def test_a_disk_without_room_is_told_before_anything_is_stored(tmp_path, write_stems, prepare_stems, monkeypatch):
+    folder = write_stems(tmp_path / "stems", {"a": {"piano": NOISE}})
+    monkeypatch.setattr("timbrel.prepare.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"has 0.0 GB left, the stems need .* free some space"):
+        prepare_stems(folder, tmp_path / "library")
+    assert not (tmp_path / "library").exists()
 
 
 def test_leftovers_of_a_killed_process_are_swept_away(tmp_path):

@@ -21,11 +21,14 @@ from timbrel.taxonomy import (
     normalise,
 )
 
-MEDLEYDB = [
-    line
-    for line in (Path(__file__).parent / "data/medleydb_instruments.txt").read_text().splitlines()
-    if not line.startswith("#")
-]
+
+def names_in(file):
+    lines = (Path(__file__).parent / "data" / file).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+MEDLEYDB = names_in("medleydb_instruments.txt")
+MIXING_SECRETS = names_in("mixing_secrets_instruments.txt")
 SLAKH = [
     *("Piano", "Chromatic Percussion", "Organ", "Guitar", "Bass", "Strings", "Strings (continued)", "Brass"),
     *(
@@ -64,16 +67,6 @@ JAMENDO = [
     *("trombone", "trumpet", "ukulele", "viola", "violin", "voice"),
 ]
 MUSDB = ["vocals", "drums", "bass", "other", "mixture"]
-MIXING_SECRETS = [
-    "claps",
-    "leadvox",
-    "elecgtr",
-    "hammond",
-    "stringsmix",
-    "sleighbells",
-    "subdrop",
-    "fx/processed sound",
-]
 
 OUTSIDE: tuple[str, ...] = ()
 SINGER = ("voice", "singer")
@@ -165,6 +158,28 @@ def test_medleydb_list_is_whole():
     assert len(MEDLEYDB) == 101
     outside = {name for name in MEDLEYDB if not TAXONOMY.classes_of(name)}
     assert outside == {"Main System", "Unlabeled", "crowd", "fx/processed sound", "sampler", "scratches"}
+
+
+def test_mixing_secrets_list_is_whole():
+    assert len(MIXING_SECRETS) == 234
+    outside = {name for name in MIXING_SECRETS if not TAXONOMY.classes_of(name)}
+    assert outside == {
+        *("ambience", "ambmono", "ambstereo", "amomono", "room", "room_mono", "room_stereo", "main system", "mainpair"),
+        *("break", "fill", "sample", "click", "transition", "fx/processed sound", "noise", "noisesweep", "vinylnoise"),
+        *(
+            "boom",
+            "elecnoise",
+            "electrohit",
+            "hit",
+            "metalhit",
+            "sprinkles",
+            "subboom",
+            "subdrop",
+            "lightning",
+            "storm",
+        ),
+        *("radio", "percchoir micpair", "percsolo_closemic", "percsolo_farmicpair"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 The recipe is MedleyDB's (``medleydb/annotate/activation_conf.py``; Bittner et al., ISMIR 2014): frames of 4096
 samples with hop 2048 at 44.1 kHz. At other rates frame and hop keep their length in seconds, rounded to a
-sample, so nothing is resampled. The confidence of silence is 0.0474; 0.5, the midpoint of the logistic, is
-where a stem counts as sounding.
+sample, so nothing is resampled. The confidence of silence is 0.0474. A stem counts as sounding from 0.5, the
+midpoint of the logistic: MedleyDB's own ``SOURCEID.lab`` are the intervals of its confidence from 0.5 on.
+
+The authors fill a stem with silence up to a multiple of 4096 samples. Here frames end with the stem, so there may be a
+frame more or less, and up to three at the end of a song that doesn't fade may be judged otherwise.
 """
 
 import numpy as np

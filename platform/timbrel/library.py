@@ -14,11 +14,13 @@
             bank/<n>/<song>/<stem>.wav the same at another pitch or speed, where asked for: see timbrel.mixing.bank
 """
 
+import base64
 import errno
 import hashlib
 import json
 import math
 import re
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -77,7 +79,7 @@ TAGS = pa.schema(
         pa.field("dataset", pa.string()),
         pa.field("song", pa.string()),
         pa.field("tag", pa.string()),
-        pa.field("value", pa.float32()),  # how likely it is there; tags without a row: see `vocabulary` in the facts
+        pa.field("value", pa.float64()),  # how likely it is there; tags without a row: see `vocabulary` in the facts
     ]
 )
 EMBEDDINGS = pa.schema(
@@ -108,6 +110,17 @@ class Stored:
         """Add the rows of other songs."""
         for mine in fields(self):
             getattr(self, mine.name).extend(getattr(other, mine.name))
+
+    def write(self, file: Path) -> None:
+        """Write everything to a JSON file, which is there once it is whole."""
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({each.name: getattr(self, each.name) for each in fields(self)}, default=_as_json))
+        part.rename(file)
+
+    @staticmethod
+    def read(file: Path) -> "Stored":
+        """Read what ``write`` wrote."""
+        return Stored(**json.loads(file.read_text(), object_hook=_from_json))
 
 
 @dataclass(frozen=True)
@@ -256,7 +269,8 @@ def store_song(song: Song, dataset: str, folder: Path) -> Stored:
         return stored
     seconds = max(part.audio.shape[1] / part.sample_rate for _, part in performed)
     home = folder / "songs" / safe_name(song.name)
-    home.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(home, ignore_errors=True)  # what an interrupted run left of it
+    home.mkdir(parents=True)
     envelopes = []
     for stem, part in performed:
         frames = round(seconds * part.sample_rate)
@@ -319,12 +333,24 @@ def write_tables(folder: Path, stored: Stored) -> str:
     if stored.embeddings:
         embeddings = pa.Table.from_pylist(stored.embeddings, EMBEDDINGS)
         embeddings = embeddings.sort_by([(key, "ascending") for key in ("song", "stem", "network")])
+        kept = ("song", "stem", "network", "shape", "dtype")
+        lines += [repr([*(row[key] for key in kept), zlib.crc32(row["values"])]) for row in embeddings.to_pylist()]
         _write(folder / "embeddings.parquet", embeddings)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _write(file: Path, table: pa.Table) -> None:
     pq.write_table(table, file, compression="zstd")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return value.tolist()  # NumPy's
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value
 
 
 def _checked(performance: Performance) -> Performance:

@@ -1,4 +1,8 @@
-"""`timbrel prepare`: one named data set, from its source into a library, in parallel, whole or not at all."""
+"""`timbrel prepare`: one named data set, from its source into a library, in parallel.
+
+It appears in the library once it is whole. Until then it lies in a hidden folder, each song with a record of what the
+tables will say of it, and the same command goes on from there.
+"""
 
 import contextlib
 import errno
@@ -8,19 +12,26 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import filelock
 from tqdm import tqdm
+from upath import UPath
 
 from timbrel import activity
 from timbrel import library as lib
+from timbrel.check import check
 from timbrel.config import fingerprint
 from timbrel.errors import UserError, is_utf8
 from timbrel.sources import Song, Source
-from timbrel.splits import SplitRule, assign_splits
+from timbrel.splits import SplitRule, assign_splits, name_hash
 from timbrel.spread import spread
+
+RECORDS = "stored"
+"""Folder of what the tables will say of each song that is stored."""
+AGAIN = "the same command goes on with the songs that are left"
 
 
 def prepare(
@@ -35,12 +46,14 @@ def prepare(
 ) -> tuple[dict[str, Any], bool]:
     """Add one data set to the library at ``root``, and return its facts and whether anything had to be done.
 
-    The songs are stored by Ray tasks if Ray runs, else in this process. The data set appears in the library once it
-    is complete: an interrupted or failed call leaves the library as it was.
+    The source's files are checked first, then the songs are stored: by Ray tasks if Ray runs, else in this process. The
+    data set appears in the library once it is complete; until then, the library is as it was. A call that was
+    interrupted can be repeated: songs that are stored already, and whose files have not changed, are not stored again.
 
     Raises:
-        UserError: nothing usable at ``path``, the name is taken by other content, the library can't be written to, or
-            another process is preparing this data set.
+        UserError: nothing usable at ``path``, its files have changed since they were prepared, the name is taken by
+            other content, the library can't be written to or has no room, or another process is preparing this data
+            set.
     """
     if source.needs_path and path is None:
         raise UserError(f"source '{source.name}' needs a path: timbrel prepare {source.name} PATH --library {root}.")
@@ -59,25 +72,43 @@ def prepare(
         if home.exists() and not replace:
             facts = library.facts(name)
             if facts.get("identity") == identity:
+                if path is not None and facts.get("files", files := files_state(path)) != files:
+                    raise UserError(
+                        f"files of {path} have changed since '{name}' was prepared from them: say --replace to prepare "
+                        "it anew."
+                    )
                 return facts, False
             raise UserError(
                 f"the library {root} already holds another data set '{name}': "
                 "give this one another --name, or say --replace."
             )
-        shutil.rmtree(work, ignore_errors=True)
+        begun = work / "identity"
+        if not begun.exists() or begun.read_text() != identity:
+            shutil.rmtree(work, ignore_errors=True)
         try:
+            if path is not None:
+                _check_room(check(source, path, options).samples, root, work)
+            work.mkdir(exist_ok=True)
+            begun.write_text(identity)
             facts = _store(source, path, options, name, split, work) | {"identity": identity}
             (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
+            begun.unlink()
             lib.Library.create(root)
             if home.exists():
                 home.rename(replaced)
             work.rename(home)
+        except UserError:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(AGAIN if _records(work) else "") from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the disk of {root} is full: free some space and prepare again.") from None
+                raise UserError(f"the disk of {root} is full: free some space, and {AGAIN}.") from None
             raise
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            if not _records(work):
+                shutil.rmtree(work, ignore_errors=True)
             _put_back(home, replaced)
     return facts, True
 
@@ -135,7 +166,7 @@ def _store(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     found = source.find(path, options)
-    folder.mkdir(parents=True)
+    (folder / RECORDS).mkdir(exist_ok=True)
     stored = lib.Stored()
     songs = spread(_StoreSong(name, folder), found.songs)
     for one in tqdm(songs, total=found.count, desc=f"preparing {name}", unit="song"):
@@ -147,6 +178,8 @@ def _store(
         raise UserError(f"nothing in {path or source.name} could be prepared ({reasons}).")
     assign_splits(rows, split)
     digest = lib.write_tables(folder, stored)
+    shutil.rmtree(folder / RECORDS)
+    _remove_others(folder, rows)
     return {
         "name": name,
         "source": source.name,
@@ -165,6 +198,7 @@ def _store(
         "silent": sorted(f"{row['song']}/{row['stem']}" for row in rows if max(row["activity"]) < activity.SOUNDING),
         "skipped": [list(item) for item in sorted(stored.skipped)],
         "vocabulary": list(found.vocabulary),
+        **({"files": files_state(path)} if path else {}),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -175,11 +209,74 @@ def _counts(values: Iterable[int]) -> dict[str, int]:
 
 
 class _StoreSong:
-    """``store_song`` with its place filled in, in a form that pickles."""
+    """``store_song`` with its place filled in, in a form that pickles; what it has done before, it reads."""
 
     def __init__(self, dataset: str, folder: Path) -> None:
         self.dataset = dataset
         self.folder = folder
 
-    def __call__(self, song: Song) -> Any:
-        return lib.store_song(song, self.dataset, self.folder)
+    def __call__(self, song: Song) -> lib.Stored:
+        record = self.folder / RECORDS / f"{song_state(song)}.json"
+        if record.exists():
+            return lib.Stored.read(record)
+        stored = lib.store_song(song, self.dataset, self.folder)
+        stored.write(record)
+        return stored
+
+
+def _records(work: Path) -> bool:
+    """Tell whether a song is stored already."""
+    return any((work / RECORDS).glob("*.json"))
+
+
+def song_state(song: Song) -> str:
+    """Return a hash of how a song is described, and of the sizes and times of its files."""
+    return name_hash(repr(song), *sorted({_file_state(path) for path in _paths(song.stems)})).hex()[:32]
+
+
+def files_state(path: Path) -> str:
+    """Return a hash of the names, sizes and times of a file, or of all files in a folder."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return name_hash(*(f"{file.relative_to(path)} {_file_state(file)}" for file in files if not file.is_dir())).hex()
+
+
+def _file_state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return f"{path} {found.st_size} {found.st_mtime}"
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """Yield the paths in dataclasses and tuples."""
+    if is_dataclass(value):
+        yield from _paths(tuple(getattr(value, each.name) for each in fields(value)))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _paths(each)
+    elif isinstance(value, Path | UPath):
+        yield cast("Path", value)
+
+
+def _remove_others(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Take away songs that an interrupted run has stored, and that the data set no longer has."""
+    kept = {Path(row["path"]).parent.name for row in rows}
+    for home in (folder / "songs").iterdir():
+        if home.name not in kept:
+            shutil.rmtree(home)
+
+
+def _check_room(samples: int, root: Path, work: Path) -> None:
+    """Refuse to begin what the disk can't hold: samples are stored in 16 bits.
+
+    Raises:
+        UserError: there is less room, what is stored already counted.
+    """
+    stored = sum(file.stat().st_size for file in work.rglob("*.wav"))
+    needed, free = 2 * samples - stored, shutil.disk_usage(root).free
+    if needed > free:
+        raise UserError(
+            f"the disk of {root} has {free / 1e9:.1f} GB left, the stems need {needed / 1e9:.1f} GB: free some space, "
+            "or choose another --library."
+        )

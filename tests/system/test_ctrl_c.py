@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from timbrel.library import Library
-from timbrel.prepare import prepare
+from timbrel.prepare import AGAIN, prepare
 from timbrel.sources.house_band import SOURCE, HouseBandOptions
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel
@@ -32,7 +32,7 @@ RATE_HZ = 16_000
 def interrupt(tmp_path):
     """Start a command, send Ctrl-C once ``when()`` is true, check how it ended, and return what it said."""
 
-    def run(*arguments, when):
+    def run(*arguments, when, remedy=""):
         mark = uuid.uuid4().hex
         process = subprocess.Popen(
             [TIMBREL, *map(str, arguments)],
@@ -52,7 +52,7 @@ def interrupt(tmp_path):
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 130, said
         assert "Traceback" not in said
-        assert said.endswith("\ntimbrel: interrupted.\n")
+        assert said.endswith(f"\ntimbrel: interrupted{remedy}.\n")
         deadline = time.monotonic() + 30
         while processes(mark):
             assert time.monotonic() < deadline, processes(mark)
@@ -85,20 +85,20 @@ def model(tmp_path_factory, instrument_task, tiny_config):
 
 
 def test_prepare(interrupt, tmp_path):
-    songs = tmp_path / "data/library/.preparing-house_band/songs"
+    songs = tmp_path / "data/library/.preparing-house_band/stored"
     command = ["prepare", "house_band", "--library", "data/library", "--option", "songs=500"]
-    interrupt(*command, when=lambda _: songs.is_dir() and any(songs.iterdir()))
-    assert not list(tmp_path.iterdir())
+    interrupt(*command, when=lambda _: songs.is_dir() and any(songs.glob("*.json")), remedy=f"; {AGAIN}")
+    assert [path.name for path in (tmp_path / "data/library").iterdir()] == [".preparing-house_band"]
 
 
 def test_prepare_into_a_library(interrupt, tmp_path):
     root = tmp_path / "library"
     prepare(SOURCE, None, root, HouseBandOptions(songs=3, seconds=5, sample_rate=8000))
     before = Library.open(root).digest()
-    songs = root / ".preparing-house_band/songs"
+    songs = root / ".preparing-house_band/stored"
     command = ["prepare", "house_band", "--library", root, "--option", "songs=500", "--replace"]
-    interrupt(*command, when=lambda _: songs.is_dir() and any(songs.iterdir()))
-    assert sorted(path.name for path in root.iterdir()) == ["house_band", "library.json"]
+    interrupt(*command, when=lambda _: songs.is_dir() and any(songs.glob("*.json")), remedy=f"; {AGAIN}")
+    assert sorted(path.name for path in root.iterdir()) == [".preparing-house_band", "house_band", "library.json"]
     assert Library.open(root).digest() == before
 
 

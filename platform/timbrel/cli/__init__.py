@@ -12,7 +12,7 @@ try:
     import tyro
 
     import timbrel
-    from timbrel.cli.data import prepare
+    from timbrel.cli.data import check, prepare
     from timbrel.cli.experiments import train, tune
     from timbrel.cli.mix import mix
     from timbrel.cli.overview import list_
@@ -23,6 +23,7 @@ except KeyboardInterrupt:  # importing takes a moment
     sys.exit(130)
 
 VERBS: dict[str, Callable[..., Any]] = {
+    "check": check,
     "prepare": prepare,
     "mix": mix,
     "train": train,

@@ -1,7 +1,8 @@
-"""`timbrel prepare`."""
+"""`timbrel check` and `timbrel prepare`."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -10,13 +11,48 @@ from timbrel.cli.arguments import LibraryDir, flat, make_options
 from timbrel.errors import one_line
 from timbrel.splits import SplitRule
 
+if TYPE_CHECKING:
+    from timbrel.check import Checked
+
 SHOWN = 20
-"""Skipped items that the report prints; all of them are in dataset.json."""
+"""Reasons to skip something that a report prints; all of them are in dataset.json."""
+NAMED = 3
+"""Of the things that were skipped for one reason."""
+
+
+def check(
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")],
+    path: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATH")],
+    /,
+    *,
+    option: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="KEY=VALUE")] = (),
+) -> None:
+    """Say what a data set holds and what is wrong with it; nothing is copied.
+
+        timbrel check stems my_songs
+
+    Lists and the headers of audio files are read, and each file's last sample. `timbrel list sources SOURCE` shows the
+    layout that is expected.
+
+    Args:
+        source: Which data set it is; `timbrel list sources` shows all.
+        path: Folder or file that the source reads, s3:// and gs:// included.
+        option: Options of the source.
+    """
+    from timbrel.check import check as check_files
+    from timbrel.runtime import ray_session
+    from timbrel.sources.folders import data_path
+
+    chosen, options = make_options(source, option)
+    where = data_path(path)
+    with ray_session():
+        found = check_files(chosen, where, options)
+    print("\n".join(map(one_line, _found(found, source, path))))
 
 
 def prepare(
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")],
-    path: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[PATH]")] = None,
+    path: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[PATH]")] = None,
     /,
     *,
     library: LibraryDir,
@@ -36,11 +72,12 @@ def prepare(
 
         timbrel prepare house_band --library library --option songs=40 seed=1
 
-    Bad files are left out and named with the reason. The data set appears in the library when it is complete.
+    The files are checked first, as `timbrel check` does. Bad ones are left out and named with the reason. The data set
+    appears in the library when it is complete; interrupted, the same command goes on with the songs that are left.
 
     Args:
         source: Where the songs come from; `timbrel list sources` shows all, `timbrel list sources SOURCE` its options.
-        path: Folder or file that the source reads; house_band needs none.
+        path: Folder or file that the source reads, s3:// and gs:// included; house_band needs none.
         option: Options of the source.
         name: Name of the data set in the library; default: that of the source.
         split: How songs without an official split are divided 65 / 17.5 / 17.5 %: at random, or stratified, so that
@@ -53,17 +90,58 @@ def prepare(
     from timbrel.mixing.bank import Bank, add_bank
     from timbrel.prepare import prepare as prepare_dataset
     from timbrel.runtime import ray_session
+    from timbrel.sources.folders import data_path
 
     chosen, options = make_options(source, option)
     wanted = configs.with_values(Bank(), configs.assignments(flat(bank), "--bank")) if bank else None
     with ray_session():
-        facts, done = prepare_dataset(chosen, path, library, options, name, split=split, replace=replace)
+        facts, done = prepare_dataset(
+            chosen, data_path(path) if path else None, library, options, name, split=split, replace=replace
+        )
         kept = add_bank(library, facts["name"], wanted) if wanted else None
     if not done:
         print(f"'{facts['name']}' is already in {library}, made from the same source and options: nothing to do.")
     print(_report(facts, library))
     if kept:
         print(_bank_report(*kept))
+
+
+def _found(found: "Checked", source: str, path: str) -> list[str]:
+    """Return what `timbrel check` prints."""
+    artists = f" by {len(found.artists)} artists" if found.artists else ""
+    unknown = f" and {_stems(found.unknown)} to be rendered" if found.unknown else ""
+    lines = [
+        f"{source} in {path}: {found.songs} songs{artists}, {_stems(found.stems)}, "
+        f"{found.seconds / 3600:.2f} h of audio{unknown}",
+        "splits: " + _list({split or "to be drawn": count for split, count in found.splits.items()}),
+        "stems: " + _list(dict(found.instruments.most_common())),
+        "classes: " + (_list(dict(found.classes.most_common())) or "none"),
+    ]
+    if found.tags:
+        lines.append("tags: " + _list(dict(found.tags.most_common())))
+    if found.channels:
+        channels = ", ".join(f"{value} ({_stems(count)})" for value, count in sorted(found.channels.items()))
+        rates = ", ".join(f"{value} Hz ({_stems(count)})" for value, count in sorted(found.sample_rates.items()))
+        lines.append(f"channels: {channels}; rates: {rates}")
+    return [*lines, *(_problems(found.problems) or ["nothing is wrong"])]
+
+
+def _list(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _problems(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what is left out and why, a line a reason."""
+    from timbrel.check import grouped
+
+    groups = grouped((what, why) for what, why in problems)
+    lines = []
+    for why, whats in groups[:SHOWN]:
+        named = ", ".join(whats[:NAMED]) + (f" and {len(whats) - NAMED} more" if len(whats) > NAMED else "")
+        lines.append(f"skipped {named}: {why}")
+    if len(groups) > SHOWN:
+        lines.append(f"... and {len(groups) - SHOWN} other reasons to skip something")
+    return lines
 
 
 def _bank_report(bank: dict[str, Any], done: bool) -> str:
@@ -94,13 +172,9 @@ def _report(facts: dict[str, Any], library: Path) -> str:
             f"silent, or too quiet beside their song to count, and kept: {', '.join(silent[:SHOWN])}{more} "
             f"({_stems(len(silent))})"
         )
-    for what, why in facts["skipped"][:SHOWN]:
-        lines.append(f"skipped {what}: {why}")
-    hidden = len(facts["skipped"]) - SHOWN
-    if hidden > 0:
-        lines.append(f"... and {hidden} more: {library / facts['name'] / 'dataset.json'}")
-    if not facts["skipped"]:
-        lines.append("nothing was skipped")
+    lines += _problems(facts["skipped"]) or ["nothing was skipped"]
+    if len(facts["skipped"]) > SHOWN:
+        lines.append(f"all of them: {library / facts['name'] / 'dataset.json'}")
     return "\n".join(map(one_line, lines))
 
 

@@ -61,8 +61,8 @@ class Stem:
     """The data set's own word for the instrument; the taxonomy maps it to classes. ``mix`` for a recording that is not
     divided into stems."""
     perform: Callable[[], Performance]
-    """Reads or renders the stem; picklable; raises ``UserError`` naming the file that is at fault. Where it has a method
-    ``header()``, `timbrel check` calls that instead: it returns a ``Header`` without reading the audio."""
+    """Reads or renders the stem; picklable; raises ``UserError`` naming the file that is at fault. Where it has a
+    method ``header()``, `timbrel check` calls that instead: it returns a ``Header`` without reading the audio."""
     program: int | None = None
     """General MIDI program, 0-127, or 128 for drums, where the source knows it."""
 

@@ -2,9 +2,37 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
-from timbrel.errors import is_utf8, one_line
+from upath import UPath
+
+from timbrel.errors import UserError, is_utf8, one_line
 from timbrel.sources.base import Skipped
+
+
+def data_path(text: str) -> Path:
+    """Return where a data set lies: a path, or for ``s3://`` and ``gs://`` what behaves like one.
+
+    Raises:
+        UserError: no such protocol, its package is not installed, or the bucket can't be reached.
+    """
+    protocol, colon, _ = text.partition("://")
+    if not colon:
+        return Path(text)
+    try:
+        path = UPath(text)
+        reached = path.exists()
+    except ImportError as error:
+        raise UserError(f"{text}: {error}: pip install 'timbrel[{protocol}]'.") from None
+    except ValueError as error:
+        raise UserError(f"{text}: {error}: give a folder, s3:// or gs://.") from None
+    except Exception as error:  # each file system has errors of its own: no credentials, no such host
+        raise UserError(
+            f"{text} can't be reached ({type(error).__name__}: {error}): check its name and your access."
+        ) from error
+    if not reached:
+        raise UserError(f"{text}: no such file or folder.")
+    return cast("Path", path)
 
 
 def visible(folder: Path) -> list[Path]:
