@@ -310,6 +310,15 @@ def test_a_name_that_is_not_utf8_is_reported(tmp_path):
     assert list(skipped.values()) == ["its name is not UTF-8: rename it."]
 
 
+def test_a_folder_that_cannot_be_read_is_named(pairs, monkeypatch):
+    def iterdir(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(pairs), "iterdir", iterdir)
+    with pytest.raises(UserError, match=r"pairs\d*: cannot be read \(Permission denied\); expected"):
+        find(pairs)
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(UserError, match="needs a path"):
         find(None)

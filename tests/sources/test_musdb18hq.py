@@ -132,6 +132,15 @@ def test_a_song_without_stems_is_reported(root):
     assert problems[-1].why == "none of the song's stems can be used."
 
 
+def test_a_folder_that_cannot_be_read_is_named(root, monkeypatch):
+    def iterdir(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(root), "iterdir", iterdir)
+    with pytest.raises(UserError, match=r"musdb18hq: cannot be read \(Permission denied\)"):
+        find(root)
+
+
 def test_the_compressed_edition_is_recognised(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / f"{TRAIN}.stem.mp4").touch()

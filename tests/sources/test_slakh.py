@@ -313,6 +313,7 @@ def test_a_midi_file_without_a_note_says_that_none_is_played(redux):
     [
         (b"stems: [", "is not YAML"),
         (b"UUID: \xff\xfe", "is not YAML"),
+        (b"UUID: 2001-99-99", "is not YAML"),
         (b"UUID: a", "expected the keys UUID and stems"),
         (b"stems: {S00: {}}", "expected the keys UUID and stems"),
         (b"", "expected the keys UUID and stems"),
@@ -362,6 +363,15 @@ def test_a_track_without_a_usable_stem_is_reported(redux):
     shutil.rmtree(redux / "test/Track01876/stems")
     _, why, _ = find(redux)
     assert why["none of the track's stems can be used."] == 1
+
+
+def test_a_folder_that_cannot_be_read_is_named(redux, monkeypatch):
+    def iterdir(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(redux), "iterdir", iterdir)
+    with pytest.raises(UserError, match=r"slakh2100_flac_redux\d*: cannot be read \(Permission denied\); expected"):
+        find(redux)
 
 
 def test_nothing_there(tmp_path, redux):

@@ -130,7 +130,11 @@ class MidiAudioPairs:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; {LAYOUT}.")
         skipped: list[Skipped] = []
-        pairs = sorted(_pairs(list(_files(path, skipped)), skipped))
+        try:
+            pairs = sorted(_pairs(list(_files(path, skipped)), skipped))
+        except OSError as error:
+            where = error.filename or path
+            raise UserError(f"{where}: cannot be read ({error.strerror or error}); {LAYOUT}.") from error
         if not pairs:
             first = "".join(f" (first problem: {item.what}: {item.why.rstrip('.')})" for item in skipped[:1])
             raise UserError(f"{path}: no pair{first}; {LAYOUT}.")

@@ -102,15 +102,14 @@ class Musdb18Hq:
             raise UserError(f"{path}: no such folder; {LAYOUT}.")
         skipped: list[Skipped] = []
         songs: dict[str, Song] = {}
-        for folder in named(path, skipped):
-            if folder.name not in SPLITS:
-                if folder.is_dir():
-                    skipped.append(Skipped(str(folder), f"not read: {LAYOUT}."))
-                continue
-            for song in _songs(folder, options, skipped):
+        try:
+            for song in _songs(path, options, skipped):
                 if song.name in songs:
                     raise UserError(f"{path}: '{song.name}' is in train and in test: remove it from train.")
                 songs[song.name] = song
+        except OSError as error:
+            where = error.filename or path
+            raise UserError(f"{where}: cannot be read ({error.strerror or error}); {LAYOUT}.") from error
         if not songs:
             first = "".join(f" (first problem: {item.what}: {item.why.rstrip('.')})" for item in skipped[:1])
             raise UserError(f"{path}: no usable song{first}; {LAYOUT}.")
@@ -118,8 +117,16 @@ class Musdb18Hq:
         return Found(list(songs.values()), len(songs), skipped)
 
 
-def _songs(folder: Path, options: Musdb18HqOptions, skipped: list[Skipped]) -> Iterator[Song]:
-    """Yield the songs of ``train`` or of ``test``."""
+def _songs(root: Path, options: Musdb18HqOptions, skipped: list[Skipped]) -> Iterator[Song]:
+    """Yield the songs of ``train`` and ``test``."""
+    for folder in named(root, skipped):
+        if folder.is_dir() and folder.name in SPLITS:
+            yield from _songs_of_split(folder, options, skipped)
+        elif folder.is_dir():
+            skipped.append(Skipped(str(folder), f"not read: {LAYOUT}."))
+
+
+def _songs_of_split(folder: Path, options: Musdb18HqOptions, skipped: list[Skipped]) -> Iterator[Song]:
     for song in named(folder, skipped):
         if song.name.endswith(MP4):
             skipped.append(Skipped(str(song), f"{MP4} is MUSDB18, compressed: download MUSDB18-HQ."))

@@ -133,13 +133,17 @@ class Slakh:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; {LAYOUT}.")
         skipped: list[Skipped] = []
-        tracks = list(_tracks(path, skipped))
-        if options.split_file:
-            given = Path(options.split_file).expanduser()
-            file = given if given.is_absolute() else path / options.split_file
-            tracks = list(_resplit(tracks, _read_split_file(file), file, skipped))
-        with ThreadPoolExecutor(_READERS) as readers:
-            read = list(readers.map(_song, tracks))
+        try:
+            tracks = list(_tracks(path, skipped))
+            if options.split_file:
+                given = Path(options.split_file).expanduser()
+                file = given if given.is_absolute() else path / options.split_file
+                tracks = list(_resplit(tracks, _read_split_file(file), file, skipped))
+            with ThreadPoolExecutor(_READERS) as readers:
+                read = list(readers.map(_song, tracks))
+        except OSError as error:
+            where = error.filename or path
+            raise UserError(f"{where}: cannot be read ({error.strerror or error}); {LAYOUT}.") from error
         songs = []
         for song, problems in read:
             skipped += problems
@@ -221,20 +225,21 @@ def _song(track: _Track) -> tuple[Song | None, list[Skipped]]:
         return None, [Skipped(str(track.folder), "it has no metadata.yaml: copy the track again.")]
     except OSError as error:
         return None, [Skipped(str(file), f"cannot be read ({error.strerror or error}).")]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of text that is not UTF-8, of dates that are none
         return None, [Skipped(str(file), f"is not YAML ({' '.join(str(error).split())}): copy it again.")]
     if not isinstance(metadata, dict) or not isinstance(metadata.get("stems"), dict) or not metadata.get("UUID"):
         return None, [Skipped(str(file), "expected the keys UUID and stems: copy it again.")]
     audio = _by_name(track.folder / "stems", (".flac", ".wav"), skipped)
     notes = _by_name(track.folder / "MIDI", (".mid",), skipped)
+    named_there = {str(name): facts for name, facts in metadata["stems"].items()}
     stems = []
-    for name, facts in sorted(metadata["stems"].items()):
-        stem = _stem(str(name), facts, audio, notes)
+    for name in sorted(named_there):
+        stem = _stem(name, named_there[name], audio, notes)
         if isinstance(stem, Stem):
             stems.append(stem)
         else:
             skipped.append(Skipped(f"{track.folder}/{name}", stem))
-    for name in sorted(audio.keys() - {str(name) for name in metadata["stems"]}):
+    for name in sorted(audio.keys() - named_there.keys()):
         skipped.append(Skipped(str(audio[name]), "metadata.yaml does not name this stem."))
     if not stems:
         return None, [*skipped, Skipped(str(track.folder), "none of the track's stems can be used.")]
