@@ -15,18 +15,27 @@ and Yang trained ("Multitask learning for frame-level instrument recognition", I
 MuseScore's interface is gone, so bring recordings of your own, or render some.
 
 The notes are moved to where they are heard in the recording by dynamic time warping of chroma: see
-`timbrel.sources.alignment`. That happens when a recording is stored, in parallel, and takes some 1.5 s for three
-minutes. Pairs that do not match (another piece, another version, one with repeats that the other lacks) are left out
-and listed with their cost: the mean distance of the frames that were matched over that of any two, so 0 if they are
-alike, and 1 if they were matched by chance.
+`timbrel.sources.alignment`. That happens when a recording is stored, in parallel, and takes some 2 s for three
+minutes. Pairs that do not match are left out and listed with their cost: the mean distance of the frames that were
+matched over that of any two, so 0 if they are alike, and 1 if they were matched by chance. How much is too much was
+found with `benchmarks/alignment.py`: the first minute of 26 pieces from Mutopia and Freedoom, rendered with their
+tempo changed by up to 15 % throughout and as much again on the way, aligned to
 
-How much is too much was found with `benchmarks/alignment.py`: the first minute of 26 pieces from Mutopia and Freedoom,
-rendered with their tempo changed by up to 15 % throughout and as much again on the way. Of those that match, the
-median cost is 0.60, and 0.38 to 0.53 for the 11 of Mutopia, which have no drums; of 78 that do not it is 0.96, and
-0.84 at least. At ``max_cost=0.8``, 2 of the 26 are refused, one of which was indeed aligned badly, and none of the 78
-is let through; at 0.7, 8 and none. Onsets are found to 22 ms in the median and 71 ms in 95 % of cases (medians over
-pieces); where a riff is repeated, or drums play alone, to some seconds at worst. These were recordings of a
-synthesizer. Of musicians, who do not play what is written, expect worse, and listen to some that are near the limit.
+============================  ======  ===================  ==================  ==================
+MIDI file                     pairs   cost (median)        let through at 0.7  let through at 0.8
+============================  ======  ===================  ==================  ==================
+its own                       26      0.38 - 0.94 (0.60)   69 %                92 %
+that of another piece         78      0.84 - 1.03 (0.96)   0                   0
+its own, two semitones up     26      0.81 - 1.05 (0.93)   0                   0
+its own, the middle cut out   26      0.49 - 1.01 (0.73)   46 %                65 %
+============================  ======  ===================  ==================  ==================
+
+So ``max_cost`` is 0.8. It tells other pieces, but not another version of the piece, such as one with repeats that the
+other lacks: those come through, with notes where none are played. Without drums all is clearer; the 11 pieces of
+Mutopia, which have none, cost 0.53 at most: ``--option max_cost=0.55`` for such. Onsets are found to 22 ms in the
+median and 71 ms in 95 % of cases (medians over pieces); where a riff is repeated, or drums play alone, they may be
+seconds off. All this is with a synthesizer's recordings. Of musicians, who do not play what is written, expect worse,
+and listen to some pairs near the limit.
 
 Each recording is one stem, a ``mix``, which holds all its notes; each note says by which program it is played.
 ``velocity`` is as written. Pairs with the same MIDI file fall into the same split.
