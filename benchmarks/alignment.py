@@ -4,7 +4,7 @@ Pieces are rendered with a SoundFont from MIDI files whose tempo was changed, by
 walk, so that the time of every note is known; then each recording is aligned to its own MIDI file as it was, to those
 of other pieces, to its own two semitones higher, and to its own without the middle third.
 
-    python benchmarks/alignment.py FOLDER_OF_MIDI --pieces 40
+    python benchmarks/alignment.py FOLDER_OF_MIDI
 
 It prints the error of onsets (the median over notes and the 95 % quantile, each as the median over pieces), and of each
 kind of pair what it costs (see `timbrel.sources.alignment.Alignment`) and how many cost no more than a threshold.
@@ -79,9 +79,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pieces", type=int, default=40)
+    parser.add_argument("--pieces", type=int, default=26)
     parser.add_argument("--others", type=int, default=3, help="of other pieces that each recording is aligned to")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of each piece")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each piece")
     parser.add_argument("--soundfont", default="")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     options = parser.parse_args()

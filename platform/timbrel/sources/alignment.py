@@ -8,8 +8,8 @@ the cosine of their chroma says, and a little more if other pitch classes begin 
 Sources: Ewert, Müller and Grosche, "High resolution audio synchronization using chroma onset features" (ICASSP 2009),
 for the onsets; Raffel and Ellis, "Optimizing DTW-based audio-to-MIDI alignment and matching" (ICASSP 2016), for steps
 off the diagonal that cost a share of the median distance, and for a mean distance on the path over that of any two
-frames as the measure of whether a pair matches. They tune on CQT spectra; the weights here are ours, by the figures of
-`benchmarks/alignment.py`.
+frames as the measure of whether a pair matches. They tune on CQT spectra; the weights here are ours, the best of some
+tried on 14 of the 26 pieces of `benchmarks/alignment.py`.
 
 Conventions: times in s; chroma of shape ``(12, frame)``, pitch classes from C.
 """

@@ -24,9 +24,9 @@ or .wav), the notes in MIDI/, from which exactly that audio was rendered, and th
   BabySlakh's says so of every stem; hence a stem is left out for it only where its file is indeed not there.
 * **Duplicates.** In the original 2100 tracks one MIDI file was often rendered twice, across splits too. Songs of one
   MIDI file (`UUID`, its MD5) are one group, and where the splits still share one, the tracks of the split that is the
-  less tested are left out: those of train if valid or test has it, those of valid if test has it. Slakh2100-split2 and
-  Slakh2100-redux are had from the original folders by naming `splits_v2.json` or `redux.json` of
-  https://github.com/ethman/slakh-utils: ``--option split_file=PATH``.
+  less tested are left out: those of train if valid or test has it, those of valid if test has it, so that 1330, 349 and
+  225 tracks stay. Slakh2100-split2 and Slakh2100-redux are had from the original folders by naming `splits_v2.json` or
+  `redux.json` of https://github.com/ethman/slakh-utils: ``--option split_file=PATH``.
 * **Programs.** The program is what the MIDI file asks for, the sound is that of the `plugin_name` in `metadata.yaml`:
   in Track00001 program 22, a harmonica, was rendered with an electric organ.
 
