@@ -306,7 +306,9 @@ def write_tables(folder: Path, stored: Stored) -> str:
     lines = [repr([row[key] for key in identity]) for row in rows]
     _write(folder / "catalogue.parquet", pa.Table.from_pylist(rows, CATALOGUE))
     notes = pa.Table.from_pylist(stored.notes, NOTES)
-    _write(folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")]))
+    _write(
+        folder / "notes.parquet", notes.sort_by([(key, "ascending") for key in ("song", "stem", "onset_s", "pitch")])
+    )
     if stored.tags:
         tags = pa.Table.from_pylist(stored.tags, TAGS).sort_by([("song", "ascending"), ("tag", "ascending")])
         lines += [repr(tuple(row.values())) for row in tags.select(["song", "tag", "value"]).to_pylist()]
