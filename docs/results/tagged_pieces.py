@@ -2,9 +2,9 @@
 
     python docs/results/tagged_pieces.py jamendo_musicnn.pth jamendo_fcn.pth --library library --dataset fluid
 
-The first minute of each piece: its stems are added up, brought to full scale, and tagged as `timbrel predict PIECE.wav --run WEIGHTS.pth
---task tagging --config tags=mtg_jamendo` does it: a tag's value is the probability that it reaches in a tenth of the
-seconds.
+The stems of each piece's first minute are added up, brought to full scale, and tagged as `timbrel predict PIECE.wav
+--run WEIGHTS.pth --task tagging --config tags=mtg_jamendo` does it: a tag's value is the probability that it reaches in
+a tenth of the seconds.
 What is found goes to ``tagged_pieces.csv`` beside this file, piece by piece; those that are in it are not tagged again.
 """
 
