@@ -49,7 +49,7 @@ VALUES = {
 
 def as_text(value):
     """A value as somebody types it."""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 @settings(max_examples=50)

@@ -1,14 +1,19 @@
 """The training loop without Ray: it learns, decays, resumes to the bit, and keeps its best epoch."""
 
+import copy
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from timbrel.config import with_values
+from timbrel import registry
+from timbrel.config import to_json, with_values
 from timbrel.errors import UserError
 from timbrel.training.loop import LOSS, Learner, predict
+from timbrel.training.optimizers import make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -198,3 +203,164 @@ def test_prediction_does_not_depend_on_the_batch_size_and_leaves_training_alone(
     assert whole.shape == (9, 15)
     assert ((whole >= 0) & (whole <= 1)).all()
     assert whole.dtype == np.float32
+
+
+# Two stages, as the CNN's authors train
+
+
+TWO_STAGE = {"training__schedule": "two_stage", "training__switches": (2, 4, 5), "training__epochs": 7}
+
+
+@pytest.fixture
+def two_stage(learner, examples):
+    """Make a learner of two stages, and one that trains it for an epoch and says what it did."""
+    train, valid = examples(16), examples(16, 1)
+
+    def epoch(subject):
+        loss = subject.train_epoch(batches(train)[:2])
+        return loss, subject.validate(valid)[LOSS], type(subject.optimizer).__name__, rates(subject)
+
+    return (lambda **values: learner(**TWO_STAGE, **values)), epoch
+
+
+def rates(subject):
+    return [group["lr"] for group in subject.optimizer.param_groups]
+
+
+def test_the_authors_schedule_is_that_of_task_tagging():
+    task = registry.load("task", "tagging")
+    config = task.config_type()
+    seen = [
+        (config.training.stage_at(epoch), config.lr * config.training.decay_at(epoch))
+        for epoch in (0, 79, 80, 99, 100, 119, 120, 199)
+    ]
+    expected = [(0, 1e-4)] * 2 + [(1, 1e-3)] * 2 + [(2, 1e-4)] * 2 + [(3, 1e-5)] * 2
+    assert [stage for stage, _ in seen] == [stage for stage, _ in expected]
+    np.testing.assert_allclose([rate for _, rate in seen], [rate for _, rate in expected])
+    model = task.build_model(with_values(config, {"model.width": 2}))
+    group = make_optimizer(task.parameter_groups(model, config), 1).param_groups[0]
+    assert {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}.items() <= group.items()
+    assert task.presets["small"]["training.schedule"] == task.presets["smoke"]["training.schedule"] == "decay"
+
+
+def test_two_stages_have_their_optimisers_and_rates(two_stage):
+    make, epoch = two_stage
+    subject = make(transfer__backbone_lr=0.001)
+    seen = [epoch(subject)[2:] for _ in range(7)]
+    assert [name for name, _ in seen] == ["Adam"] * 2 + ["SGD"] * 5
+    factors = [1, 1, 10, 10, 1, 0.1, 0.1]
+    np.testing.assert_allclose([rate for _, rate in seen], [[0.01 * f, 0.001 * f] for f in factors])
+    assert subject.learning_rate == pytest.approx(0.001)
+
+
+def test_each_switch_goes_back_to_the_best_epoch(two_stage, examples):
+    make, epoch = two_stage
+    subject = make()
+    for number in range(7):
+        if number in (2, 4, 5):
+            with torch.no_grad():  # what came after the best epoch is thrown away, so it can as well be ruined
+                for parameter in subject.model.parameters():
+                    parameter.fill_(0.01)
+            best = {name: tensor.clone() for name, tensor in subject.best_weights.items()}
+            begun = []
+            hook = subject.model.register_forward_pre_hook(
+                lambda model, _, begun=begun: begun.append({k: v.clone() for k, v in model.state_dict().items()})
+            )
+            epoch(subject)
+            hook.remove()
+            assert same(begun[0], best), number
+        else:
+            epoch(subject)
+
+
+def test_momentum_outlasts_a_switch_of_rates_alone(two_stage):
+    make, epoch = two_stage
+    subject = make()
+    for _ in range(3):
+        epoch(subject)
+    optimizer = subject.optimizer
+    for _ in range(4):
+        epoch(subject)
+    assert subject.optimizer is optimizer
+    assert subject.stage == 3
+
+
+@pytest.mark.parametrize("stop", range(1, 7))
+def test_two_stages_resume_to_the_bit_at_each_epoch(two_stage, examples, tmp_path, stop):
+    make, epoch = two_stage
+    undisturbed = make()
+    expected = [epoch(undisturbed) for _ in range(7)]
+    first = make()
+    got = [epoch(first) for _ in range(stop)]
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    epoch(first)  # what happened after the checkpoint is lost
+    torch.manual_seed(999)
+    second = make()
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    got += [epoch(second) for _ in range(7 - stop)]
+    assert got == expected
+    assert same(second.model.state_dict(), undisturbed.model.state_dict())
+    assert same(second.best_weights, undisturbed.best_weights)
+    assert second.best_epoch == undisturbed.best_epoch
+    valid, test = examples(16, 1), examples(16, 2)
+    np.testing.assert_equal(second.finish(valid, test)[1], undisturbed.finish(valid, test)[1])
+
+
+def test_a_state_can_be_gone_back_to_across_a_switch(two_stage):
+    make, epoch = two_stage
+    subject = make()
+    epoch(subject)
+    state = copy.deepcopy(subject.state_dict())
+    expected = [epoch(subject) for _ in range(3)]
+    subject.load_state_dict(state)
+    assert [epoch(subject) for _ in range(3)] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"training.epochs": 100}, r"switches \(80,100,120\) must lie within the 100 epochs: .*schedule=decay"),
+        ({"training.switches": "4,2"}, r"switches \(4,2\) must be one or more epochs, each later"),
+        ({"training.switches": ""}, "one or more epochs"),
+        ({"training.switches": "0,2"}, "greater than or equal to 1"),
+        ({"training.sgd_factor": 0}, "greater than 0"),
+    ],
+)
+def test_switches_that_can_not_be_are_refused(values, reason):
+    with pytest.raises(UserError, match=reason):
+        with_values(registry.load("task", "tagging").config_type(), values)
+
+
+WORKER = """
+import sys
+import torch
+from timbrel import registry
+from timbrel.config import from_json
+from timbrel.training.loop import Learner
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+task = registry.load("task", "multi_instrument")
+config = from_json(task.config_type, open(f"{folder}/config.json").read(), "the test")
+sets = torch.load(f"{folder}/sets.pt", weights_only=False)
+learner = Learner(task, config, torch.device("cpu"))
+parallel = torch.nn.parallel.DistributedDataParallel(learner.model)
+for epoch in range(3):
+    learner.train_epoch([{name: values[rank::2] for name, values in sets["train"].items()}], parallel)
+    if rank == 0:
+        learner.validate(sets["valid"])
+        learner.best_loss = 0.0  # so the first epoch stays the best
+assert learner.stage == 1
+torch.save(dict(learner.model.named_parameters()), f"{folder}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_workers_that_do_not_know_the_best_epoch_are_given_it(learner, examples, tmp_path):
+    """Only the first of several workers validates."""
+    (tmp_path / "config.json").write_text(to_json(learner(**TWO_STAGE).config))
+    torch.save({"train": examples(16), "valid": examples(16, 1)}, tmp_path / "sets.pt")
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), str(rank)]) for rank in range(2)]
+    assert [worker.wait(timeout=200) for worker in workers] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert same(first, second)

@@ -4,9 +4,9 @@
 
 A table stands between two comments, ``<!-- table NAME -->`` and ``<!-- end -->``. NAME is a folder here that
 `timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or
-FOLDER/classes, for figures by class; or published_taggers, from the file of that name; or performance/NAME, for what
-`python benchmarks/NAME.py --json` printed. The paper's figures are put beside ours from ``paper.csv``, which says for
-each table and setting what the paper reports, on other data.
+FOLDER/classes, for figures by class; or published_taggers or tagged_pieces, from the file of that name; or
+performance/NAME, for what `python benchmarks/NAME.py --json` printed. The paper's figures are put beside ours from
+``paper.csv``, which says for each table and setting what the paper reports, on other data.
 """
 
 import csv
@@ -21,6 +21,8 @@ from timbrel import markdown
 
 HERE = Path(__file__).parent
 METRICS = ("ROC-AUC", "PR-AUC", "F1", "loss")
+SHOWN_TAGS = 5
+"""So many of a piece's tags has the table of pieces."""
 SHOWN_EPOCHS = 5
 """So many columns at most has a table of validation figures, the last epoch among them."""
 
@@ -116,6 +118,19 @@ def taggers_table(name: str) -> list[list[str]]:
     ]
 
 
+def pieces_table(name: str) -> list[list[str]]:
+    """Return the highest tags of each piece with their probabilities: a row a piece, a column a tagger."""
+    pieces: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows_of(HERE / f"{name}.csv"):
+        facts = row["title"], row["kind"], row["instruments"]
+        values = {tag.split("---")[-1]: float(value) for tag, value in row.items() if "---" in tag}
+        highest = sorted(values, key=lambda tag: -values[tag])[:SHOWN_TAGS]
+        pieces.setdefault(facts, {})[row["weights"]] = ", ".join(f"{tag} {values[tag]:.2f}" for tag in highest)
+    taggers = list(dict.fromkeys(tagger for found in pieces.values() for tagger in found))
+    head = ["piece", "kind", "instruments in the MIDI", *taggers]
+    return [head, *([*facts, *(found.get(tagger, "–") for tagger in taggers)] for facts, found in pieces.items())]
+
+
 def benchmark_text(name: str) -> str:
     """Return what a benchmark would have printed for people."""
     benchmark = importlib.import_module(Path(name).name)
@@ -141,6 +156,8 @@ def filled(text: str) -> str:
                 head, *rows = epochs_table(name)
             elif name.endswith("/classes"):
                 head, *rows = classes_table(name)
+            elif name == "tagged_pieces":
+                head, *rows = pieces_table(name)
             elif (HERE / name).is_dir():
                 head, *rows = settings_table(name)
             else:

@@ -3,6 +3,7 @@
 Apart from ``timbrel.task`` because a mixing actor reads them, and has no use for PyTorch.
 """
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -54,11 +55,19 @@ class Training:
     """Batches an epoch; 120 x 16 = the paper's 1,920 mixtures."""
     batch_size: Annotated[int, Ge(2)] = 16
     """Mixtures a batch, over all workers together."""
+    schedule: Literal["decay", "two_stage"] = "decay"
+    """decay: Adam, whose learning rates fall in steps. two_stage: that of the short-chunk CNN's authors: Adam, and from
+    the first of ``switches`` on SGD with Nesterov momentum 0.9."""
+    switches: tuple[Annotated[int, Ge(1)], ...] = (80, 100, 120)
+    """Of two_stage: the epochs after which training goes back to the best epoch so far, and on with SGD from there; at
+    each switch but the first with a tenth of the learning rates (authors: 80,100,120 of 200)."""
+    sgd_factor: Annotated[float, Gt(0)] = 10.0
+    """Of two_stage: SGD's first learning rates, as a multiple of Adam's (authors: 1e-3 after 1e-4)."""
     decay: Annotated[float, Gt(0), Le(1)] = 0.3
-    """Factor on the learning rates at each step."""
+    """Of decay: factor on the learning rates at each step."""
     decay_steps: Annotated[float, Ge(0)] = 7.5
-    """Learning-rate steps in the whole run: 150 epochs / one step each 20. A shorter run keeps their number and
-    takes them proportionally earlier."""
+    """Of decay: learning-rate steps in the whole run: 150 epochs / one step each 20. A shorter run keeps their number
+    and takes them proportionally earlier."""
     precision: Literal["bf16", "float32"] = "bf16"
     """bf16: autocast, about three times faster on recent CPUs and on GPUs; float32: everywhere."""
     workers: Annotated[int, Ge(1)] = 1
@@ -67,14 +76,33 @@ class Training:
     def __post_init__(self) -> None:
         if self.batch_size % self.workers:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of workers ({self.workers})")
+        if self.schedule == "two_stage":
+            self._check_switches()
+
+    def _check_switches(self) -> None:
+        shown = ",".join(map(str, self.switches))
+        if not self.switches or any(later <= earlier for earlier, later in itertools.pairwise(self.switches)):
+            raise ValueError(f"switches ({shown}) must be one or more epochs, each later than the one before")
+        if self.switches[-1] >= self.epochs:
+            raise ValueError(
+                f"switches ({shown}) must lie within the {self.epochs} epochs: give earlier ones, or "
+                "training.schedule=decay"
+            )
 
     @property
     def examples_per_epoch(self) -> int:
         """Mixtures an epoch."""
         return self.batches_per_epoch * self.batch_size
 
+    def stage_at(self, epoch: int) -> int:
+        """Return how many switches lie behind in the ``epoch``-th epoch (the first is 0): 0 is Adam, from 1 on SGD."""
+        return sum(switch <= epoch for switch in self.switches) if self.schedule == "two_stage" else 0
+
     def decay_at(self, epoch: int) -> float:
         """Return the factor on the learning rates during the ``epoch``-th epoch (the first is 0)."""
+        if self.schedule == "two_stage":
+            stage = self.stage_at(epoch)
+            return self.sgd_factor / 10 ** (stage - 1) if stage else 1.0
         return self.decay ** int(epoch * self.decay_steps / self.epochs)
 
 

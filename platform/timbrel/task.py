@@ -15,6 +15,7 @@ from torch import nn
 
 from timbrel.errors import UserError
 from timbrel.settings import Experiment
+from timbrel.tags import JudgedSong
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
@@ -44,6 +45,17 @@ class Task(ABC, Generic[ExperimentT]):
 
         A stem with no class at all is never drawn: a mixture would hold sound that no label speaks of.
         """
+
+    def song_labels(self, songs: Sequence[JudgedSong], config: ExperimentT) -> np.ndarray | None:
+        """Return which classes each song counts for as a whole: bool of shape ``(song, class)``.
+
+        They hold for all of its stems, whatever part of the song is heard, and take the place of ``stem_labels``. None,
+        as here: labels are those of the stems.
+
+        Raises:
+            UserError: a song was not judged on what the task asks for.
+        """
+        return None
 
     @abstractmethod
     def build_model(self, config: ExperimentT) -> nn.Module:

@@ -1,8 +1,9 @@
-"""Pre-training on clip-level tags: which General MIDI programs sound in a few seconds of a whole song.
+"""Pre-training on tags: what is said of whole songs, learned from a few seconds of them.
 
-The first phase of the transfer-and-mixing paper, whose tags are the 50 most frequent of MTG-Jamendo. This thin
-form reads its tags from the programs that a library's stems were played with, so it runs where no tagged
-recordings are at hand. Its runs are what ``transfer.mode=frozen|finetune`` of task multi_instrument start from.
+The first phase of the transfer-and-mixing paper, whose tags are the 50 most frequent of MTG-Jamendo
+(``tags=mtg_jamendo``; ``magnatagatune`` has 50 of its own). They are learned from data sets that come with them. Where
+no tagged recordings are at hand, ``tags=general_midi``, the default, takes the General MIDI programs that a library's
+stems were played with. Its runs are what ``transfer.mode=frozen|finetune`` of task multi_instrument start from.
 """
 
 from tasks.tagging.task import Tagging, TaggingConfig

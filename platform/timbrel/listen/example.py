@@ -15,7 +15,7 @@ from timbrel.library import safe_name
 from timbrel.listen.words import effect_words
 from timbrel.mixing.effects import named_transform
 from timbrel.mixing.index import StemIndex
-from timbrel.mixing.plan import SourcePlan, plan_mixture, sounding_s
+from timbrel.mixing.plan import SourcePlan, counts, counts_in_silence, plan_mixture, sounding_s
 from timbrel.mixing.recipe import Recipe
 from timbrel.mixing.render import audible_labels, render_source
 
@@ -99,7 +99,7 @@ def _source_facts(
 ) -> dict[str, Any]:
     song = index.song_of(source.stem)
     dataset = int(np.searchsorted(index.dataset_songs, song, side="right")) - 1
-    seconds = sounding_s(source, index, recipe)
+    audible = counts_in_silence(index, recipe) or bool(audio.any())
     return {
         "dataset": index.datasets[dataset],
         "song": index.songs[song].as_py(),
@@ -110,8 +110,8 @@ def _source_facts(
         "seconds": source.seconds,
         "variant": source.variant,
         "sounding": np.round(sounding(source, index, recipe), 4).tolist(),
-        "sounding_s": round(seconds, 4),
-        "counts": seconds >= recipe.active_seconds and bool(audio.any()),
+        "sounding_s": round(sounding_s(source, index, recipe), 4),
+        "counts": audible and counts(source, index, recipe),
     }
 
 

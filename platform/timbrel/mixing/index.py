@@ -18,6 +18,7 @@ from timbrel.library import Library
 from timbrel.mixing.recipe import Recipe
 from timbrel.settings import Data, Experiment
 from timbrel.splits import name_hash
+from timbrel.tags import judged_songs
 
 if TYPE_CHECKING:
     from timbrel.task import Task
@@ -66,6 +67,8 @@ class StemIndex:
     class_songs: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     """Songs that have class ``c`` and are of data set ``d``: ``class_songs[class_rows[c, d]:class_rows[c, d + 1]]``;
     int32."""
+    whole_songs: bool = False
+    """Whether labels are said of whole songs: they hold for every part, silence included."""
 
     @property
     def known_classes(self) -> np.ndarray:
@@ -101,7 +104,8 @@ class StemIndex:
 def build_index(library: Library, split: str, task: Task, config: Experiment) -> StemIndex:
     """Return the index of a split as a task sees it.
 
-    Stems that count for no class are left out: sound that no label speaks of would teach that it is nothing.
+    Stems that count for no class are left out: sound that no label speaks of would teach that it is nothing. So are
+    songs with none of the tags that a task asks for, as in the published splits of tagged data sets.
 
     Raises:
         UserError: an unknown data set, no song is left in the split, or the test has songs of the training.
@@ -125,17 +129,15 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     table = table.filter(pa.array(_chosen(table, data)))
     if split == "test" and data.test_datasets:
         _check_leak(library, data, set(table["group"].to_pylist()))
-    programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
-    instruments = table["instrument"].to_pylist()
-    labels = task.stem_labels(instruments, programs, config)
+    labels, whole_songs = _labels(table, library, task, config)
     kept = labels.any(axis=1)
     table, labels = table.filter(pa.array(kept)), labels[kept]
     if not len(table):
         where = ", ".join(datasets or library.datasets)
+        what, listed = ("a tag", "vocabulary") if whole_songs else ("an instrument", "instruments")
         raise UserError(
-            f"no song of the split '{split}' of {where} in {library.root} has an instrument that task '{task.name}' "
-            "knows: prepare more songs, widen data.songs_from..songs_to, or see `instruments` in the data set's "
-            "dataset.json."
+            f"no song of the split '{split}' of {where} in {library.root} has {what} that task '{task.name}' knows: "
+            f"prepare more songs, widen data.songs_from..songs_to, or see `{listed}` in the data set's dataset.json."
         )
     dataset_of, song_of = table["dataset"].to_numpy(), table["song"].to_numpy()
     new_dataset = np.concatenate([[True], dataset_of[1:] != dataset_of[:-1]])
@@ -156,8 +158,20 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         active_rows=active_rows,
         active=active,
         variants=_variants(library, set(dataset_of), recipe),
+        whole_songs=whole_songs,
     )
     return with_class_songs(index) if recipe.class_balance else index
+
+
+def _labels(table: pa.Table, library: Library, task: Task, config: Experiment) -> tuple[np.ndarray, bool]:
+    """Return which classes each row of the catalogue counts for, bool ``(stem, class)``, and whether its song does."""
+    keys = list(zip(table["dataset"].to_pylist(), table["song"].to_pylist(), strict=True))
+    songs = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    of_songs = task.song_labels(judged_songs(library, list(songs)), config)
+    if of_songs is not None:
+        return of_songs[np.array([songs[key] for key in keys], dtype=np.int64)], True
+    programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
+    return task.stem_labels(table["instrument"].to_pylist(), programs, config), False
 
 
 def with_class_songs(index: StemIndex) -> StemIndex:

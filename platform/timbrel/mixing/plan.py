@@ -69,9 +69,19 @@ def plan_mixture(index: StemIndex, recipe: Recipe, seed: int, stream: str, numbe
 
 
 def mixture_labels(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return the classes heard in a mixture: float32 ``(class,)``, 1 where a stem of the class sounds long enough."""
-    heard = [source.stem for source in plan.sources if sounding_s(source, index, recipe) >= recipe.active_seconds]
+    """Return the classes of a mixture: float32 ``(class,)``, 1 where a stem of the class counts."""
+    heard = [source.stem for source in plan.sources if counts(source, index, recipe)]
     return np.any(index.labels[heard], axis=0).astype(np.float32)
+
+
+def counts(source: SourcePlan, index: StemIndex, recipe: Recipe) -> bool:
+    """Return whether the labels of a source count: it sounds long enough, or needn't."""
+    return counts_in_silence(index, recipe) or sounding_s(source, index, recipe) >= recipe.active_seconds
+
+
+def counts_in_silence(index: StemIndex, recipe: Recipe) -> bool:
+    """Return whether labels count whatever is heard: they are said of whole songs, or the recipe asks for no sound."""
+    return index.whole_songs or not recipe.active_seconds
 
 
 def class_shares(index: StemIndex, recipe: Recipe, seed: int, examples: int) -> np.ndarray:

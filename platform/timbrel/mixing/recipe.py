@@ -87,7 +87,8 @@ class Recipe:
     active_confidence: Probability = 0.5
     """A stem sounds where its activation confidence is at least this (0.5: the midpoint of MedleyDB's logistic)."""
     active_seconds: Annotated[float, Ge(0)] = 0.1
-    """A stem's label counts in a mixture if it sounds for at least this long, in s. Ours."""
+    """A stem's label counts in a mixture if it sounds for at least this long, in s. 0: always, even where the stem is
+    silent. Labels of whole songs, such as tags, count always. Ours."""
     class_balance: Probability = 0.0
     """How much classes are balanced. 0: stems as drawn (paper). 1: a class is drawn first, each as likely, and then a
     moment at which a stem of it sounds; in musical mixtures for one of the stems. Ours."""

@@ -28,7 +28,7 @@ from timbrel.mixing.effects import (
     seeded,
 )
 from timbrel.mixing.index import StemIndex
-from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan, mixture_labels
+from timbrel.mixing.plan import EffectPlan, MixturePlan, SourcePlan, counts_in_silence, mixture_labels
 from timbrel.mixing.recipe import Recipe
 
 RESAMPLING_MARGIN_S = 0.05
@@ -69,10 +69,12 @@ def render_example(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> tuple
 
 
 def audible_labels(plan: MixturePlan, sources: Sequence[np.ndarray], index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return ``mixture_labels`` without the sources that turned out to be digital silence.
+    """Return ``mixture_labels`` without the sources that turned out to be digital silence, unless they count even so.
 
     Activity is smoothed over time, so it begins a little before a sound; a chunk may end in between.
     """
+    if counts_in_silence(index, recipe):
+        return mixture_labels(plan, index, recipe)
     audible = tuple(source for source, audio in zip(plan.sources, sources, strict=True) if audio.any())
     return mixture_labels(replace(plan, sources=audible), index, recipe)
 

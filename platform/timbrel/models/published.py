@@ -234,7 +234,8 @@ def read_published(
     if net != wanted:
         raise UserError(
             f"the weights of {where} are of another architecture: they are of the published net '{net}', "
-            f"the backbone reads those of '{wanted or 'a run of this platform'}'; set transfer.backbone to match."
+            f"the backbone reads those of '{wanted or 'a run of this platform'}'; set transfer.backbone (task tagging: "
+            "backbone) to match."
         )
     classifier: Mapping[str, str] = backbone.classifier  # type: ignore[assignment]
     left_out: tuple[str, ...] = backbone.left_out  # type: ignore[assignment]

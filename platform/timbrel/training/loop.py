@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import nn
 
 from timbrel import metrics
@@ -14,6 +15,7 @@ from timbrel.errors import UserError
 from timbrel.outputs import Outputs
 from timbrel.settings import Experiment
 from timbrel.task import Task
+from timbrel.training.optimizers import make_optimizer
 
 Examples = Mapping[str, np.ndarray]
 """A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
@@ -42,7 +44,9 @@ class Learner:
         if pretrained is not None:
             task.load_pretrained(self.model, config, pretrained)
         self.model.to(device)
-        self.optimizer = torch.optim.Adam(task.parameter_groups(self.model, config))
+        self.stage = 0
+        """Switches of the schedule that were made."""
+        self.optimizer = self._optimizer()
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.epoch = 0
         """Epochs completed."""
@@ -60,6 +64,11 @@ class Learner:
         """Return in which share of the training examples each class was heard."""
         return {name: float(count) / self.examples for name, count in zip(self.classes, self.heard, strict=True)}
 
+    @property
+    def learning_rate(self) -> float:
+        """Return the first group's learning rate in the last epoch."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def train_epoch(self, batches: Iterable[Examples], parallel: nn.Module | None = None) -> float:
         """Train for one epoch and return the mean loss.
 
@@ -68,6 +77,7 @@ class Learner:
         Raises:
             UserError: the loss is no longer finite.
         """
+        self._enter_stage(self.config.training.stage_at(self.epoch), shared=parallel is not None)
         model = parallel or self.model
         model.train()
         factor = self.config.training.decay_at(self.epoch)
@@ -131,6 +141,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "stage": self.stage,
             "epoch": self.epoch,
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
@@ -144,6 +155,8 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to a state that ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
+        self.stage = state["stage"]
+        self.optimizer = self._optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.best_loss, self.best_epoch = state["epoch"], state["best_loss"], state["best_epoch"]
         self.best_weights = state["best_weights"]
@@ -151,6 +164,27 @@ class Learner:
         torch.set_rng_state(state["torch_rng"].cpu())
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.task.parameter_groups(self.model, self.config), self.stage)
+
+    def _enter_stage(self, stage: int, shared: bool) -> None:
+        """Go back to the best epoch where a stage begins, and on with its optimiser.
+
+        ``shared``: several workers train the model. Only the first knows the best epoch, and tells the others.
+        """
+        if stage == self.stage:
+            return
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
+        if shared:
+            for tensor in self.model.state_dict().values():
+                sent = tensor.contiguous()  # convolutions are laid out channels last
+                torch.distributed.broadcast(sent, src=0)
+                tensor.copy_(sent)
+        before, self.stage = self.stage, stage
+        if before == 0:
+            self.optimizer = self._optimizer()
 
     def _thresholds(self, valid: Examples, scores: np.ndarray) -> np.ndarray:
         rules = self.config.evaluation

@@ -91,7 +91,7 @@ def _train(settings: dict[str, Any]) -> None:
             values |= named("valid", learner.validate(valid))
             values |= {
                 "best_epoch": learner.best_epoch,
-                "train/learning_rate": learner.base_rates[0] * training.decay_at(learner.epoch - 1),
+                "train/learning_rate": learner.learning_rate,
             }
         history.append(values)
         _report(values, learner if rank == 0 else None, history, earlier)
