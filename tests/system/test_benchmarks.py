@@ -12,7 +12,7 @@ from timbrel.mixing.bank import Bank, add_bank
 from timbrel.prepare import prepare
 from timbrel.sources.house_band import HouseBandOptions
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
