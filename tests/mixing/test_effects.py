@@ -167,8 +167,10 @@ def test_frames_have_the_ratio_that_was_asked_for(semitones, rate_hz):
     base = round(vocoder.FRAME_S * rate_hz)
     read, written = vocoder._lengths(base, 2 ** (semitones / 12))
     assert read % vocoder.OVERLAP == written % vocoder.OVERLAP == 0
+    # The lower the rate, the fewer lengths there are.
+    most_cents = {8000: 5.0, 16_000: 3.2}.get(rate_hz, 2.5)
     if abs(semitones) <= 12:
-        assert abs(1200 * np.log2(read / written) - 100 * semitones) < 3
+        assert abs(1200 * np.log2(read / written) - 100 * semitones) < most_cents
 
 
 # Level
