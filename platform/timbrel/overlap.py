@@ -45,6 +45,8 @@ class Listed(NamedTuple):
     artist: str
     group: str
     split: str
+    official: bool = False
+    """Whether the data set has official splits, which no preparing again would change."""
 
     @property
     def song_keys(self) -> frozenset[str]:
@@ -59,10 +61,14 @@ class Listed(NamedTuple):
 
 def listed(library: Library, datasets: Sequence[str] = ()) -> list[Listed]:
     """Return the songs of the given data sets (all if none is given), in order."""
-    table = library.catalogue(datasets, list(Listed._fields))
-    unique = table.group_by(list(Listed._fields)).aggregate([])
-    columns = (unique[name].to_pylist() for name in Listed._fields)
-    return sorted(Listed(*(value or "" for value in row)) for row in zip(*columns, strict=True))
+    columns = list(Listed._fields[:5])
+    table = library.catalogue(datasets, columns).group_by(columns).aggregate([])
+    official = {name for name in datasets or library.datasets if library.facts(name).get("official")}
+    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return sorted(
+        Listed(dataset, song, artist or "", group, split, dataset in official)
+        for dataset, song, artist, group, split in rows
+    )
 
 
 def listed_elsewhere(library: Library, dataset: str) -> list[Listed]:
@@ -85,7 +91,7 @@ def song_keys(song: str, artist: str = "", group: str = "") -> frozenset[str]:
         if parts and _same_beginning(_folded(parts[0]), _folded(artist)):
             pairs.add((artist, parts[1]))
     keys = {f"{who}/{title}" for by, name in pairs for who in _main_artists(by) for title in _spellings(name)}
-    if not keys:
+    if not _artists(artist):
         keys |= _spellings(song)
     if group not in ("", song):
         keys.add(_folded(group))
@@ -161,7 +167,7 @@ def _artists(text: str) -> set[str]:
     if _folded(text) in NOBODY:
         return set()
     parts = {_folded(part) for part in _JOINT.split(text) if part.strip()}
-    return {*_spellings(text), *parts} - NOBODY
+    return {*_spellings(text), *parts} - NOBODY - {""}
 
 
 @lru_cache(_REMEMBERED)
@@ -176,12 +182,13 @@ def _folded(text: str) -> str:
 
     Digits that are apart stay so: ``1-11`` is not ``11-1``. Nor is C sharp C.
     """
-    article = _ARTICLE.match(text.strip())
-    plain = text.strip()[article.end() :] if article else text
+    plain = unicodedata.normalize("NFKD", text.strip())
+    if article := _ARTICLE.match(plain):
+        plain = plain[article.end() :]
     for sign, word in (("[#♯]", "sharp"), ("♭", "flat")):
         plain = re.sub(rf"(?<![^\W_])([A-Ga-g]){sign}", rf"\1{word}", plain)
-    plain = unicodedata.normalize("NFKD", plain).casefold().translate(_LETTERS)
-    plain = re.sub(r"[\u0300-\u036f]", "", plain)  # accents of Latin letters; other scripts' marks are letters
+    # Accents of Latin letters; other scripts' marks are letters.
+    plain = re.sub(r"[\u0300-\u036f]", "", plain).casefold().translate(_LETTERS)
     spaced = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in plain)
     return re.sub(r"(?<!\d) | (?!\d)", "", " ".join(spaced.split())) or text
 

@@ -5,10 +5,10 @@ artist as well. A song that the library has already under another data set's nam
 Which side the others are on depends on names and contents alone, neither on the order in which songs were stored nor on
 the data set's name, so two data sets of the same compositions are split alike.
 
-What is fixed wins over what is drawn, and the stronger over the weaker: official splits, then the side of the same
-song (in this data set, then in others), then that of the same artist, then chance. Where what is fixed contradicts
-itself, as official splits of two data sets may, a song goes to the least held-out of the sides in question: what is
-heard on several sides is better trained on than judged by.
+What is fixed wins over what is drawn: first come official splits, in this data set and then in others, to which their
+songs' copies keep and, by the rule ``artist``, songs of the same artists; then what was drawn for other data sets; then
+chance. Where these contradict each other, as official splits of two data sets may, songs go to the least held-out of
+the sides in question: what is heard on several sides is better trained on than judged by.
 """
 
 import hashlib
@@ -62,12 +62,19 @@ def assign_splits(rows: list[dict[str, Any]], rule: SplitRule, elsewhere: Sequen
     same = {name: song_keys(name, row.get("artist") or "", row["group"]) for name, row in songs.items()}
     together = {name: {f"group {row['group']}", *same[name]} for name, row in songs.items()}
     by = {name: artist_keys(name, row.get("artist") or "") for name, row in songs.items()}
-    split = {name: row["split"] for name, row in songs.items() if row["split"] is not None}
-    official = len(split)
-    _settle(split, together, together, _sides((song.song_keys, song.split) for song in elsewhere))
+    official = {name: row["split"] for name, row in songs.items() if row["split"] is not None}
+    fixed = [song for song in elsewhere if song.official]
+    drawn = [song for song in elsewhere if not song.official]
+    split = dict(official)
+    _settle(split, together, together, _own(official, together), _sides((song.song_keys, song.split) for song in fixed))
     if rule == "artist":
         together = {name: {*keys, *by[name]} for name, keys in together.items()}
-        _settle(split, together, by, _sides((song.artist_keys, song.split) for song in elsewhere))
+        placed = [(by[name], side) for name, side in split.items()]
+        placed += [(song.artist_keys, song.split) for song in fixed]
+        _settle(split, together, by, _own(official, by), _sides(placed))
+        _settle(split, together, together, _sides((song.song_keys | song.artist_keys, song.split) for song in drawn))
+    else:
+        _settle(split, together, together, _sides((song.song_keys, song.split) for song in drawn))
     classes: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         classes[row["song"]] |= _classes(row)
@@ -78,7 +85,7 @@ def assign_splits(rows: list[dict[str, Any]], rule: SplitRule, elsewhere: Sequen
         split.update(dict.fromkeys(units[name], side))
     for row in rows:
         row["split"] = split[row["song"]]
-    return {"official": official, "split_remarks": _remarks(songs, split, same, by, elsewhere, rule)}
+    return {"official": len(official), "split_remarks": _remarks(songs, split, same, by, elsewhere, rule)}
 
 
 def _undecided(split: Mapping[str, str], together: Mapping[str, Collection[str]]) -> list[list[str]]:
@@ -87,18 +94,18 @@ def _undecided(split: Mapping[str, str], together: Mapping[str, Collection[str]]
 
 
 def _settle(
-    split: dict[str, str],
-    together: Mapping[str, Collection[str]],
-    keys: Mapping[str, Collection[str]],
-    elsewhere: _Sides,
+    split: dict[str, str], together: Mapping[str, Collection[str]], keys: Mapping[str, Collection[str]], *known: _Sides
 ) -> None:
-    """Put songs where those are that they share a key with: in this data set, else in another."""
-    here = _sides((keys[name], side) for name, side in split.items())
+    """Put songs where what they share a key with is, by the first of ``known`` that has any."""
     for unit in _undecided(split, together):
-        for known in (here, elsewhere):
-            if sides := {side for name in unit for key in keys[name] for side in known.get(key, ())}:
-                split.update(dict.fromkeys(unit, min(sides, key=SPLITS.index)))
+        for sides in known:
+            if found := {side for name in unit for key in keys[name] for side in sides.get(key, ())}:
+                split.update(dict.fromkeys(unit, min(found, key=SPLITS.index)))
                 break
+
+
+def _own(split: Mapping[str, str], keys: Mapping[str, Collection[str]]) -> _Sides:
+    return _sides((keys[name], side) for name, side in split.items())
 
 
 def _sides(placed: Iterable[tuple[Collection[str], str]]) -> _Sides:
@@ -205,7 +212,7 @@ def _remarks(
             "again with --replace (official splits stand), or set data.overlaps=leave_out."
         )
     if rule == "artist":
-        sides = _sides((by[name], side) for name, side in split.items())
+        sides = _own(split, by)
         divided = {songs[name]["artist"] for name, keys in by.items() if any(len(sides[key]) > 1 for key in keys)}
         if divided:
             remarks.append(

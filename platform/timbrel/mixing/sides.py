@@ -107,12 +107,15 @@ def _message(what: str, pairs: list[tuple[Listed, Listed]], facts: Mapping[str, 
         " and ".join(f"'{song.song}' ({song.split} in {song.dataset})" for song in pair) for pair in pairs[:SHOWN]
     )
     more = f" and {len(pairs) - SHOWN} more pairs" if len(pairs) > SHOWN else ""
-    involved = sorted({song.dataset for pair in pairs for song in pair})
-    drawn = [name for name in involved if facts[name].get("official", 0) < facts[name]["songs"]]
-    if drawn == involved:
-        drawn = drawn[1:]  # they follow the first
-    remedy = "set data.overlaps=leave_out, which keeps the most held-out alone"
-    if drawn:
-        names = " and then ".join(drawn)
+    again = set()
+    for pair in pairs:
+        drawn = [song for song in pair if facts[song.dataset].get("official", 0) < facts[song.dataset]["songs"]]
+        if rule:  # who was not divided by artist has to be, whatever the others do
+            drawn = [song for song in drawn if facts[song.dataset].get("split_rule") != "artist"] or drawn
+        # Of two the more held out follows, as `assign_splits` prefers the less: so nothing ever moves back and forth.
+        again |= {max(drawn, key=lambda song: SPLITS.index(song.split)).dataset} if drawn else set()
+    remedy = "set data.overlaps=leave_out, which keeps only what is on the most held-out side"
+    if again:
+        names = " and then ".join(sorted(again))
         remedy = f"prepare {names} again with --replace{rule}, to take the sides of the others, or {remedy}"
     return f"the {what} is on two sides of the experiment: {shown}{more}: {remedy}."
