@@ -33,8 +33,12 @@ _AFTERTHOUGHT = re.compile(r",\s*the$", re.IGNORECASE)
 _FEATURED = re.compile(r"\s+(?:feat\.?|ft\.?|featuring)\s+", re.IGNORECASE)
 _JOINT = re.compile(rf"\s*[,;&+]\s*|\s+and\s+|{_FEATURED.pattern}", re.IGNORECASE)
 """What stands between the artists of one song."""
+_AND = re.compile(r"[&+]")
 _ASIDE = re.compile(r"\s*\((?!\d+\))[^()]*\)")
 """What stands in brackets, unless it is a number: ``Etude (1)`` is not ``Etude (2)``."""
+
+_SHARP, _FLAT = (re.compile(rf"(?<![^\W_])([A-Ga-g]){sign}") for sign in ("[#♯]", "♭"))
+_OTHERS, _GAP = re.compile(r"[^a-z0-9]+"), re.compile(r"(?<!\d) | (?!\d)")
 
 
 class Listed(NamedTuple):
@@ -105,7 +109,7 @@ def artist_keys(song: str, artist: str = "") -> frozenset[str]:
     Of several artists each counts: a song by Liz Nelson & Jennifer Davies is one by Liz Nelson.
     """
     irregular = _irregular().get(_folded(song))
-    names = _artists(artist) | (_artists(irregular[0]) if irregular else set())
+    names = _artists(artist) | (_artists(irregular[0]) if irregular else frozenset())
     return frozenset(f"artist {name}" for name in names)
 
 
@@ -155,28 +159,30 @@ def _same_beginning(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
+@lru_cache(_REMEMBERED)
 def _main_artists(text: str) -> frozenset[str]:
     """Return the spellings of who a song is by, with and without who is featured."""
     text = _AFTERTHOUGHT.sub("", text.strip())
     return _spellings(text) | _spellings(_FEATURED.split(text)[0])
 
 
-def _artists(text: str) -> set[str]:
+@lru_cache(_REMEMBERED)
+def _artists(text: str) -> frozenset[str]:
     """Return the spellings of an artist's name, and of each if there are several; none if it says that nobody knows."""
     text = _AFTERTHOUGHT.sub("", text.strip())
     if _folded(text) in NOBODY:
-        return set()
+        return frozenset()
     parts = {_folded(part) for part in _JOINT.split(text) if part.strip()}
-    return {*_spellings(text), *parts} - NOBODY - {""}
+    return (_spellings(text) | parts) - NOBODY - {""}
 
 
-@lru_cache(_REMEMBERED)
 def _spellings(text: str) -> frozenset[str]:
     """Return the ways in which a name may be written elsewhere."""
     texts = {text, _ASIDE.sub("", text).strip() or text}
-    return frozenset(_folded(re.sub(r"[&+]", word, each)) for each in texts for word in (" and ", " "))
+    return frozenset(_folded(_AND.sub(word, each)) for each in texts for word in (" and ", " "))
 
 
+@lru_cache(_REMEMBERED)
 def _folded(text: str) -> str:
     """Return the letters and digits of a name, or all of it if it has none.
 
@@ -185,12 +191,14 @@ def _folded(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text.strip())
     if article := _ARTICLE.match(plain):
         plain = plain[article.end() :]
-    for sign, word in (("[#♯]", "sharp"), ("♭", "flat")):
-        plain = re.sub(rf"(?<![^\W_])([A-Ga-g]){sign}", rf"\1{word}", plain)
-    # Accents of Latin letters; other scripts' marks are letters.
-    plain = re.sub(r"[\u0300-\u036f]", "", plain).casefold().translate(_LETTERS)
-    spaced = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in plain)
-    return re.sub(r"(?<!\d) | (?!\d)", "", " ".join(spaced.split())) or text
+    plain = _SHARP.sub(r"\1sharp", _FLAT.sub(r"\1flat", plain))
+    if plain.isascii():
+        spaced = _OTHERS.sub(" ", plain.casefold())
+    else:
+        # Accents of Latin letters go; other scripts' marks are letters.
+        plain = re.sub(r"[\u0300-\u036f]", "", plain).casefold().translate(_LETTERS)
+        spaced = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in plain)
+    return _GAP.sub("", " ".join(spaced.split())) or text
 
 
 @cache

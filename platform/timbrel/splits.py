@@ -204,12 +204,12 @@ def _remarks(
         datasets = ", ".join(sorted({copy.dataset for name in agreeing for copy in copies[name]}))
         remarks.append(f"{_songs(agreeing)} in the library already, on the same side ({datasets}): {some(agreeing)}.")
     if clashing:
-        datasets = ", ".join(
-            sorted({copy.dataset for name in clashing for copy in copies[name] if copy.split != split[name]})
-        )
+        others = {copy for name in clashing for copy in copies[name] if copy.split != split[name]}
+        again = " and ".join(sorted({copy.dataset for copy in others if not copy.official}))
+        remedy = f"prepare {again} again with --replace, or " if again else ""
         remarks.append(
-            f"{_songs(clashing)} on another side in {datasets}: {some(clashing)}; to train on both, prepare {datasets} "
-            "again with --replace (official splits stand), or set data.overlaps=leave_out."
+            f"{_songs(clashing)} on another side in {', '.join(sorted({copy.dataset for copy in others}))}: "
+            f"{some(clashing)}; to use both, {remedy}set data.overlaps=leave_out."
         )
     if rule == "artist":
         sides = _own(split, by)

@@ -224,7 +224,8 @@ def test_in_the_other_order_the_experiment_is_refused_until_one_is_prepared_agai
     facts, sides = add("musdb", MUSDB)
     assert sides == {song: split for song, split, _ in MUSDB}
     assert facts["official"] == 5
-    assert "on another side in medleydb: " in facts["split_remarks"][-1]
+    assert " on another side in medleydb: " in facts["split_remarks"][-1]
+    assert "to use both, prepare medleydb again with --replace, or set" in facts["split_remarks"][-1]
     with pytest.raises(UserError) as refused:
         build()
     message = str(refused.value)
@@ -243,8 +244,8 @@ def test_two_official_splits_leave_songs_out(add, build, tmp_path, instrument_ta
     theirs = [("Meaxic_TakeAStep", "train", ""), ("NightPanther_Fire", "test", ""), ("Own_Song", "valid", "")]
     facts, _ = add("theirs", theirs)
     assert facts["split_remarks"] == [
-        "2 songs are on another side in musdb: 'Meaxic_TakeAStep', 'NightPanther_Fire'; to train on both, prepare "
-        "musdb again with --replace (official splits stand), or set data.overlaps=leave_out."
+        "2 songs are on another side in musdb: 'Meaxic_TakeAStep', 'NightPanther_Fire'; to use both, set "
+        "data.overlaps=leave_out."
     ]
     with pytest.raises(UserError, match=r"two sides of the experiment: .*: set data\.overlaps=leave_out, which"):
         build()
