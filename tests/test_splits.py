@@ -229,4 +229,7 @@ def test_a_copy_takes_the_side_of_the_library_and_an_official_split_does_not(rul
     facts = assign_splits(rows, rule, elsewhere)
     assert rows[0]["split"] == "train"
     assert facts["official"] == 1
-    assert facts["split_remarks"][0].startswith("1 song is on another side in other: 'Ann - One'; to use both, ")
+    assert facts["split_remarks"] == [
+        "1 song is on another side in other: 'Ann - One'; to use both, prepare other again with --replace, or set "
+        "data.overlaps=leave_out."
+    ]

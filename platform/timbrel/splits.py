@@ -66,6 +66,7 @@ def assign_splits(rows: list[dict[str, Any]], rule: SplitRule, elsewhere: Sequen
     fixed = [song for song in elsewhere if song.official]
     drawn = [song for song in elsewhere if not song.official]
     split = dict(official)
+    # First the copies of songs that are fixed, then what their artists draw after them, last what was drawn elsewhere.
     _settle(split, together, together, _own(official, together), _sides((song.song_keys, song.split) for song in fixed))
     if rule == "artist":
         together = {name: {*keys, *by[name]} for name, keys in together.items()}
@@ -83,9 +84,10 @@ def assign_splits(rows: list[dict[str, Any]], rule: SplitRule, elsewhere: Sequen
     counted = {name: _Unit(len(unit), set().union(*(classes[song] for song in unit))) for name, unit in units.items()}
     for name, side in _RULES[rule](counted).items():
         split.update(dict.fromkeys(units[name], side))
+    remarks = _remarks(songs, split, same, by, elsewhere, rule)
     for row in rows:
         row["split"] = split[row["song"]]
-    return {"official": len(official), "split_remarks": _remarks(songs, split, same, by, elsewhere, rule)}
+    return {"official": len(official), "split_remarks": remarks}
 
 
 def _undecided(split: Mapping[str, str], together: Mapping[str, Collection[str]]) -> list[list[str]]:
@@ -201,7 +203,8 @@ def _remarks(
     clashing = {name for name, found in copies.items() if any(copy.split != split[name] for copy in found)}
     remarks = []
     if agreeing:
-        datasets = ", ".join(sorted({copy.dataset for name in agreeing for copy in copies[name]}))
+        same_side = {copy.dataset for name in agreeing for copy in copies[name] if copy.split == split[name]}
+        datasets = ", ".join(sorted(same_side))
         remarks.append(f"{_songs(agreeing)} in the library already, on the same side ({datasets}): {some(agreeing)}.")
     if clashing:
         others = {copy for name in clashing for copy in copies[name] if copy.split != split[name]}
@@ -213,12 +216,15 @@ def _remarks(
         )
     if rule == "artist":
         sides = _own(split, by)
-        divided = {songs[name]["artist"] for name, keys in by.items() if any(len(sides[key]) > 1 for key in keys)}
+        divided = {
+            songs[name]["artist"] or name for name, keys in by.items() if any(len(sides[key]) > 1 for key in keys)
+        }
         if divided:
             remarks.append(
                 f"on two sides, as official splits or copies in the library have them: the artists {some(divided)}."
             )
-    if empty := [name for name in SPLITS if name not in split.values()]:
+    empty = [name for name in SPLITS if name not in split.values()]
+    if empty and any(song["split"] is None for song in songs.values()):
         remarks.append(f"no song is in the split {' or '.join(empty)}: too few of them may be divided.")
     return remarks
 
