@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from timbrel.overlap import Listed, artist_keys
 from timbrel.splits import SPLIT_SHARES, SPLITS, assign_splits
 
 
@@ -106,3 +107,129 @@ def test_unknown_instruments_are_strata_of_their_own():
     rows = class_rows([["zzz"] if i < 10 else ["piano"] for i in range(100)])
     assign_splits(rows, "stratified")
     assert {row["split"] for row in rows if row["instrument"] == "zzz"} == set(SPLITS)
+
+
+def artist_rows(songs):
+    """Rows of ``(song, artist, group, split)``, a stem each."""
+    return [
+        {"song": song, "artist": artist, "group": group or song, "split": split, "instrument": "piano", "program": 0}
+        for song, artist, group, split in songs
+    ]
+
+
+def by_artist(sizes):
+    return artist_rows([(f"{n}/{i}", f"artist {n}", "", None) for n, size in enumerate(sizes) for i in range(size)])
+
+
+def shares(rows):
+    counts = Counter({row["song"]: row["split"] for row in rows}.values())
+    return [counts[split] for split in SPLITS]
+
+
+NAMES = st.sampled_from(["Ann", "The Bobs", "Cee & Ann", "Dee feat. The Bobs", "Eve", "", "unknown"])
+CATALOGUES = st.lists(
+    st.tuples(NAMES, st.sampled_from(["", "", "g1", "g2"]), st.sampled_from([None, None, None, *SPLITS])), max_size=20
+).map(lambda songs: [(f"song {number}", *about) for number, about in enumerate(songs)])
+
+
+@given(CATALOGUES, st.randoms(use_true_random=False))
+def test_no_artist_and_no_group_is_on_two_sides(songs, shuffler):
+    rows, shuffled = artist_rows(songs), artist_rows(songs)
+    shuffler.shuffle(shuffled)
+    facts = assign_splits(rows, "artist")
+    assert assign_splits(shuffled, "artist") == facts
+    assert {row["song"]: row["split"] for row in rows} == {row["song"]: row["split"] for row in shuffled}
+    assert facts["official"] == sum(split is not None for *_, split in songs)
+    by = {row["song"]: {f"group {row['group']}", *artist_keys(row["song"], row["artist"])} for row in rows}
+    official = {key for song, *_, split in songs if split for key in by[song]}
+    for row, (_, _, _, split) in zip(rows, songs, strict=True):
+        assert row["split"] in ([split] if split else SPLITS)
+    sides = {key: {row["split"] for row in rows if key in by[row["song"]]} for keys in by.values() for key in keys}
+    for key, found in sides.items():
+        given_sides = {split for song, *_, split in songs if split and key in by[song]}
+        # Only official splits divide, and nothing is added to the sides that they have.
+        assert len(found) == 1 or (len(given_sides) > 1 and found == given_sides) or key in linked(official, by)
+
+
+def linked(keys, by):
+    """Return ``keys``, and those of all songs that they, or such songs, have in common."""
+    while more := {key for song in by.values() if song & keys for key in song} - keys:
+        keys = keys | more
+    return keys
+
+
+@given(st.lists(st.integers(1, 30), min_size=3, max_size=60))
+def test_shares_by_artist_are_within_the_largest_artist(sizes):
+    rows = by_artist(sizes)
+    assign_splits(rows, "artist")
+    counts, largest = shares(rows), max(sizes)
+    assert all(counts)
+    for count, share in zip(counts, SPLIT_SHARES, strict=True):
+        assert -2 * largest < count - share * sum(sizes) < largest + 1e-6
+    assert len({(row["artist"], row["split"]) for row in rows}) == len(sizes)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[1] * 200, list(range(1, 13)) * 20, [60, 30, 20, *[3] * 40, *[1] * 100], [int(200 / n) for n in range(1, 150)]],
+)
+def test_shares_by_artist_are_exact_where_there_are_many(sizes):
+    rows = by_artist(sizes)
+    facts = assign_splits(rows, "artist")
+    assert shares(rows) == pytest.approx([share * sum(sizes) for share in SPLIT_SHARES], abs=1)
+    assert facts == {"official": 0, "split_remarks": []}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([7], [7, 0, 0]), ([7, 2], [9, 0, 0]), ([1, 1, 1], [1, 1, 1]), ([9, 1, 1], [9, 1, 1]), ([1, 9, 5], [9, 5, 1])],
+)
+def test_few_artists(sizes, expected):
+    rows = by_artist(sizes)
+    facts = assign_splits(rows, "artist")
+    assert shares(rows) == expected
+    too_few = ["no song is in the split valid or test: too few of them may be divided."]
+    assert facts["split_remarks"] == (too_few if len(sizes) < 3 else [])
+
+
+def test_songs_without_an_artist_are_divided_one_by_one():
+    rows = artist_rows([(f"song {n}", ["", "Unknown", "various artists"][n % 3], "", None) for n in range(40)])
+    assign_splits(rows, "artist")
+    assert shares(rows) == [26, 7, 7]
+
+
+def test_an_artist_follows_an_official_split():
+    rows = artist_rows([("a", "Ann", "", "test"), ("b", "Ann & Bob", "", None), ("c", "Bob", "", None)])
+    rows += by_artist([1] * 40)
+    assign_splits(rows, "artist")
+    assert [row["split"] for row in rows[:3]] == ["test"] * 3
+
+
+def test_the_same_song_under_another_name_in_one_data_set_is_on_one_side():
+    for rule in ("random", "stratified", "artist"):
+        songs = [(f"Band{n}x - Song", "", "", None) for n in range(20)] + [
+            (f"Band{n}x_Song", "", "", None) for n in range(20)
+        ]
+        rows = artist_rows(songs)
+        assign_splits(rows, rule)
+        assert [row["split"] for row in rows[:20]] == [row["split"] for row in rows[20:]]
+        assert len({row["split"] for row in rows}) == 3
+
+
+@pytest.mark.parametrize("rule", ["random", "stratified", "artist"])
+def test_a_copy_takes_the_side_of_the_library_and_an_official_split_does_not(rule):
+    elsewhere = [Listed("other", "Ann_One", "Ann", "Ann_One", "test"), Listed("other", "x", "", "Ann_Two", "valid")]
+    rows = artist_rows([("Ann - One", "", "", None), ("Ann - Two", "", "", None), ("third", "", "", None)])
+    facts = assign_splits(rows, rule, elsewhere)
+    assert [row["split"] for row in rows] == ["test", "valid", "train"]
+    assert facts["split_remarks"] == [
+        "2 songs are in the library already, on the same side (other): 'Ann - One', 'Ann - Two'."
+    ]
+    rows = artist_rows([("Ann - One", "", "", "train")])
+    facts = assign_splits(rows, rule, elsewhere)
+    assert rows[0]["split"] == "train"
+    assert facts["official"] == 1
+    assert facts["split_remarks"] == [
+        "1 song is on another side in other: 'Ann - One'; to use both, prepare other again with --replace, or set "
+        "data.overlaps=leave_out."
+    ]

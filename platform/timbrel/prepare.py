@@ -25,6 +25,7 @@ from timbrel import library as lib
 from timbrel.check import check
 from timbrel.config import fingerprint
 from timbrel.errors import UserError, is_utf8
+from timbrel.overlap import listed_elsewhere
 from timbrel.sources import Song, Source
 from timbrel.splits import SplitRule, assign_splits, name_hash
 from timbrel.spread import spread
@@ -176,7 +177,7 @@ def _store(
     if not rows:
         reasons = "; ".join(f"{what}: {why}" for what, why in stored.skipped[:3]) or "it holds no song"
         raise UserError(f"nothing in {path or source.name} could be prepared ({reasons}).")
-    assign_splits(rows, split)
+    divided = assign_splits(rows, split, listed_elsewhere(lib.Library(folder.parent), name))
     digest = lib.write_tables(folder, stored)
     shutil.rmtree(folder / RECORDS)
     _remove_others(folder, rows)
@@ -191,6 +192,7 @@ def _store(
         "notes": len(stored.notes),
         "hours": round(sum(row["frames"] / row["sample_rate"] for row in rows) / 3600, 3),
         "split_rule": split,
+        **divided,
         "splits": dict(Counter(split for _, split in {(row["song"], row["split"]) for row in rows})),
         "instruments": dict(Counter(row["instrument"] for row in rows).most_common()),
         "channels": _counts(row["channels"] for row in rows),

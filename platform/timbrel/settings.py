@@ -29,6 +29,10 @@ class Data:
     alone. 0..0.4 and 0.4..1 share no song, so one library can serve pre-training and its target."""
     songs_to: Probability = 1.0
     """See songs_from."""
+    overlaps: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of a song that two data sets have under their own names, on two sides (and of an artist, where one
+    of them was prepared with --split artist): ``refuse`` the experiment, or ``leave_out`` all but those on the most
+    held-out side, test before valid before train."""
 
     def __post_init__(self) -> None:
         if self.songs_from >= self.songs_to:

@@ -80,8 +80,9 @@ def prepare(
         path: Folder or file that the source reads, s3:// and gs:// included; house_band needs none.
         option: Options of the source.
         name: Name of the data set in the library; default: that of the source.
-        split: How songs without an official split are divided 65 / 17.5 / 17.5 %: at random, or stratified, so that
-            rare instruments are on all sides.
+        split: How songs without an official split are divided 65 / 17.5 / 17.5 %: at random; stratified, so that rare
+            instruments are on all sides; or by artist, so that nobody is heard on two. A song that the library has
+            already, under whatever name, takes the side that it has there.
         replace: Replace a data set of this name.
         bank: Keep each stem at other pitches and speeds as well, for mixing.stretch=bank; a data set that is there
             already gets its bank added. With no more said it is 12 variants, each as large as the data set; otherwise
@@ -165,6 +166,7 @@ def _report(facts: dict[str, Any], library: Path) -> str:
         channels = ", ".join(f"{value} ({_stems(count)})" for value, count in facts["channels"].items())
         rates = ", ".join(f"{value} Hz ({_stems(count)})" for value, count in facts["sample_rates"].items())
         lines.append(f"channels: {channels}; rates: {rates}; mixing converts them to what a task asks for")
+    lines += facts.get("split_remarks", [])
     silent = facts.get("silent", [])
     if silent:
         more = f", and {len(silent) - SHOWN} more" if len(silent) > SHOWN else ""

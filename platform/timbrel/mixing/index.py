@@ -16,6 +16,8 @@ from timbrel import activity
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.recipe import Recipe
+from timbrel.mixing.sides import check_sides, left_out
+from timbrel.overlap import some
 from timbrel.settings import Data, Experiment
 from timbrel.splits import name_hash
 from timbrel.tags import judged_songs
@@ -108,7 +110,7 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     songs with none of the tags that a task asks for, as in the published splits of tagged data sets.
 
     Raises:
-        UserError: an unknown data set, no song is left in the split, or the test has songs of the training.
+        UserError: an unknown data set, no song is left in the split, or songs are on two sides (see ``check_sides``).
     """
     recipe, data = config.mixing, config.data
     datasets = data.datasets_of(split)
@@ -127,8 +129,10 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     table = library.catalogue(datasets, [*columns, "split"])
     table = table.filter(pa.compute.equal(table["split"], split))
     table = table.filter(pa.array(_chosen(table, data)))
-    if split == "test" and data.test_datasets:
-        _check_leak(library, data, set(table["group"].to_pylist()))
+    if data.overlaps == "leave_out":
+        table = table.filter(pa.array(_kept(table, left_out(library, data))))
+    elif split == "test":
+        check_sides(library, data)
     labels, whole_songs = _labels(table, library, task, config)
     kept = labels.any(axis=1)
     table, labels = table.filter(pa.array(kept)), labels[kept]
@@ -211,10 +215,13 @@ def _variants(library: Library, datasets: set[str], recipe: Recipe) -> tuple[tup
 def missing_examples(library: Library, task: Task, config: Experiment) -> list[str]:
     """Return a line for each split that lacks examples of some classes: ``no training song has: singer, brass``.
 
+    Before them, one that says how many songs are left out because they are on another side too.
+
     Raises:
         UserError: a split has no song at all.
     """
-    lines = []
+    away = left_out(library, config.data) if config.data.overlaps == "leave_out" else ()
+    lines = [f"on a more held-out side too, and left out: {some([song for _, song in away])}"] if away else []
     for split, adjective in (("train", "training"), ("valid", "validation"), ("test", "test")):
         labels = build_index(library, split, task, config).labels
         known = [bool(labels[:, number].any()) for number in range(labels.shape[1])]
@@ -223,18 +230,6 @@ def missing_examples(library: Library, task: Task, config: Experiment) -> list[s
             more = f" and {len(missing) - NAMED} more of {len(known)} classes" if len(missing) > NAMED else ""
             lines.append(f"no {adjective} song has: {', '.join(missing[:NAMED])}{more}")
     return lines
-
-
-def _check_leak(library: Library, data: Data, test_groups: set[str]) -> None:
-    """Refuse a test on songs that are trained or validated on under another data set's name."""
-    table = library.catalogue(data.datasets, ["dataset", "group", "split"])
-    learned = table.filter(pa.compute.not_equal(table["split"], "test"))
-    for dataset, group in zip(learned["dataset"].to_pylist(), learned["group"].to_pylist(), strict=True):
-        if group in test_groups:
-            raise UserError(
-                f"song group '{group}' is in the test split of {', '.join(data.test_datasets)} and among the training "
-                f"or validation songs of {dataset}: prepare both from the same files with the same --split."
-            )
 
 
 def _chosen(table: pa.Table, data: Data) -> np.ndarray:
@@ -249,6 +244,12 @@ def _chosen(table: pa.Table, data: Data) -> np.ndarray:
         groups = sorted({key for key in keys if key[0] == dataset}, key=lambda key: name_hash("share", *key))
         chosen |= set(groups[round(data.songs_from * len(groups)) : round(data.songs_to * len(groups))])
     return np.array([key in chosen for key in keys], dtype=bool)
+
+
+def _kept(table: pa.Table, without: frozenset[tuple[str, str]]) -> np.ndarray:
+    """Return which rows are of other songs, by data set and name: bool, ``(row,)``."""
+    names = zip(table["dataset"].to_pylist(), table["song"].to_pylist(), strict=True)
+    return np.array([name not in without for name in names], dtype=bool)
 
 
 def _active(table: pa.Table, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
