@@ -110,7 +110,7 @@ def test_the_command(command, tmp_path, write_stems):
     (folder / "b/piano.wav").write_bytes(b"")
     status, out, _ = command("check", "stems", folder)
     assert status == 0
-    assert f"stems in {folder}: 1 songs, 2 stems, 0.00 h of audio" in out
+    assert f"stems in {folder}: 1 song, 2 stems, 0.00 h of audio" in out
     assert "classes: key 1, piano 1, bowed string 1, violin 1" in out
     assert "piano.wav: cannot be read as audio" in out
     assert not (tmp_path / "library").exists()

@@ -12,13 +12,11 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import filelock
 from tqdm import tqdm
-from upath import UPath
 
 from timbrel import activity
 from timbrel import library as lib
@@ -27,8 +25,9 @@ from timbrel.config import fingerprint
 from timbrel.errors import UserError, is_utf8
 from timbrel.overlap import listed_elsewhere
 from timbrel.sources import Song, Source
-from timbrel.splits import SplitRule, assign_splits, name_hash
+from timbrel.splits import SplitRule, assign_splits
 from timbrel.spread import spread
+from timbrel.states import files_state, song_state
 
 RECORDS = "stored"
 """Folder of what the tables will say of each song that is stored."""
@@ -229,36 +228,6 @@ class _StoreSong:
 def _records(work: Path) -> bool:
     """Tell whether a song is stored already."""
     return any((work / RECORDS).glob("*.json"))
-
-
-def song_state(song: Song) -> str:
-    """Return a hash of how a song is described, and of the sizes and times of its files."""
-    return name_hash(repr(song), *sorted({_file_state(path) for path in _paths(song.stems)})).hex()[:32]
-
-
-def files_state(path: Path) -> str:
-    """Return a hash of the names, sizes and times of a file, or of all files in a folder."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return name_hash(*(f"{file.relative_to(path)} {_file_state(file)}" for file in files if not file.is_dir())).hex()
-
-
-def _file_state(path: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    return f"{path} {found.st_size} {found.st_mtime}"
-
-
-def _paths(value: Any) -> Iterator[Path]:
-    """Yield the paths in dataclasses and tuples."""
-    if is_dataclass(value):
-        yield from _paths(tuple(getattr(value, each.name) for each in fields(value)))
-    elif isinstance(value, tuple):
-        for each in value:
-            yield from _paths(each)
-    elif isinstance(value, Path | UPath):
-        yield cast("Path", value)
 
 
 def _remove_others(folder: Path, rows: Iterable[dict[str, Any]]) -> None:

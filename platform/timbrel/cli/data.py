@@ -109,39 +109,41 @@ def prepare(
 
 def _found(found: "Checked", source: str, path: str) -> list[str]:
     """Return what `timbrel check` prints."""
-    artists = f" by {len(found.artists)} artists" if found.artists else ""
+    artists = f" by {_many(len(found.artists), 'artist')}" if found.artists else ""
     unknown = f" and {_stems(found.unknown)} to be rendered" if found.unknown else ""
     lines = [
-        f"{source} in {path}: {found.songs} songs{artists}, {_stems(found.stems)}, "
+        f"{source} in {path}: {_many(found.songs, 'song')}{artists}, {_stems(found.stems)}, "
         f"{found.seconds / 3600:.2f} h of audio{unknown}",
         "splits: " + _list({split or "to be drawn": count for split, count in found.splits.items()}),
         "stems: " + _list(dict(found.instruments.most_common())),
-        "classes: " + (_list(dict(found.classes.most_common())) or "none"),
     ]
+    if found.classes:
+        lines.append("classes: " + _list(dict(found.classes.most_common())))
     if found.tags:
         lines.append("tags: " + _list(dict(found.tags.most_common())))
     if found.channels:
         channels = ", ".join(f"{value} ({_stems(count)})" for value, count in sorted(found.channels.items()))
         rates = ", ".join(f"{value} Hz ({_stems(count)})" for value, count in sorted(found.sample_rates.items()))
         lines.append(f"channels: {channels}; rates: {rates}")
-    return [*lines, *(_problems(found.problems) or ["nothing is wrong"])]
+    problems = _problems(found.problems, "- ")
+    return [*lines, *(["wrong, or left out:", *problems] if problems else ["nothing is wrong"])]
 
 
 def _list(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _problems(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what is left out and why, a line a reason."""
+def _problems(problems: Iterable[tuple[str, str]], begin: str) -> list[str]:
+    """Return what is left out and why, a line a reason, each with the same beginning."""
     from timbrel.check import grouped
 
     groups = grouped((what, why) for what, why in problems)
     lines = []
     for why, whats in groups[:SHOWN]:
         named = ", ".join(whats[:NAMED]) + (f" and {len(whats) - NAMED} more" if len(whats) > NAMED else "")
-        lines.append(f"skipped {named}: {why}")
+        lines.append(f"{begin}{named}: {why}")
     if len(groups) > SHOWN:
-        lines.append(f"... and {len(groups) - SHOWN} other reasons to skip something")
+        lines.append(f"... and {len(groups) - SHOWN} other reasons")
     return lines
 
 
@@ -174,11 +176,15 @@ def _report(facts: dict[str, Any], library: Path) -> str:
             f"silent, or too quiet beside their song to count, and kept: {', '.join(silent[:SHOWN])}{more} "
             f"({_stems(len(silent))})"
         )
-    lines += _problems(facts["skipped"]) or ["nothing was skipped"]
+    lines += _problems(facts["skipped"], "skipped ") or ["nothing was skipped"]
     if len(facts["skipped"]) > SHOWN:
         lines.append(f"all of them: {library / facts['name'] / 'dataset.json'}")
     return "\n".join(map(one_line, lines))
 
 
 def _stems(count: int) -> str:
-    return f"{count} stem" if count == 1 else f"{count} stems"
+    return _many(count, "stem")
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
