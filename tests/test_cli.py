@@ -122,13 +122,27 @@ def test_a_run_that_is_not_there(command, tmp_path):
 
 # Lists
 
+SOURCES = [
+    "house_band",
+    "magnatagatune",
+    "medleydb",
+    "midi",
+    "midi_audio_pairs",
+    "mixing_secrets",
+    "mtg_jamendo",
+    "musdb18hq",
+    "openmic",
+    "slakh",
+    "stems",
+]
+
 
 @pytest.mark.parametrize(
     ("what", "names"),
     [
         ("tasks", ["multi_instrument", "tagging"]),
         ("studies", ["class_balance", "learning_rates", "mixing_ratio", "thresholds", "transfer_modes"]),
-        ("sources", ["house_band", "midi", "stems"]),
+        ("sources", SOURCES),
     ],
 )
 def test_lists(command, what, names):
