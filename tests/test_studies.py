@@ -19,7 +19,8 @@ def base(study):
 
 def test_what_is_installed():
     assert registry.names("task") == ["multi_instrument", "tagging"]
-    assert registry.names("source") == ["house_band", "midi", "stems"]
+    public = ["magnatagatune", "medleydb", "mixing_secrets", "mtg_jamendo", "musdb18hq", "openmic", "slakh"]
+    assert registry.names("source") == sorted(["house_band", "midi", "midi_audio_pairs", "stems", *public])
     assert {"transfer_modes", "learning_rates"} <= set(STUDIES)
 
 
