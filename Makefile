@@ -34,10 +34,10 @@ demo: $(VENV)/.installed ## Compose a library, pre-train, run a first study (abo
 	cd $(DEMO) && $(abspath $(BIN))/timbrel tune transfer_modes --library library --preset $(PRESET) \
 	  --tracking-uri sqlite:///$(abspath $(DEMO))/mlflow.db
 
-test: $(VENV)/.installed-dev ## Run the tests (under 10 minutes)
+test: $(VENV)/.installed-dev ## Run the tests (about 12 minutes)
 	$(BIN)/python -m pytest -m 'not system'
 
-test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (under a minute)
+test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (about 4 minutes)
 	$(BIN)/python -m pytest -m 'not system and not ray'
 
 fuzz: $(VENV)/.installed-dev ## Try 10,000 random lists, configs, audio and MIDI files (some minutes)
