@@ -356,6 +356,19 @@ def test_changed_files_are_noticed(tmp_path, recordings):
     assert len(read) == 4
 
 
+def test_what_changes_while_it_is_read_is_noticed(tmp_path, recordings, monkeypatch):
+    store_song = lib.store_song
+
+    def and_change(*arguments):
+        np.save(tmp_path / "in/0.npy", NOISE[:-7])
+        return store_song(*arguments)
+
+    monkeypatch.setattr("timbrel.prepare.lib.store_song", and_change)
+    recordings()
+    with pytest.raises(UserError, match="have changed since 'scripted' was prepared"):
+        recordings()
+
+
 def test_a_disk_without_room_is_told_before_anything_is_stored(tmp_path, write_stems, prepare_stems, monkeypatch):
     folder = write_stems(tmp_path / "stems", {"a": {"piano": NOISE}})
     monkeypatch.setattr("timbrel.prepare.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))

@@ -59,9 +59,8 @@ def check(source: Source, path: Path | None, options: Any) -> Checked:
         UserError: nothing usable is there.
     """
     found = source.find(path, options)
-    parts = []
-    for part in tqdm(spread(check_song, found.songs), total=found.count, desc=f"checking {source.name}", unit="song"):
-        parts.append(part)
+    checked = spread(check_song, found.songs)
+    parts = list(tqdm(checked, total=found.count, desc=f"checking {source.name}", unit="song"))
     return _sum([Checked(problems=[(item.what, item.why) for item in found.skipped]), *parts])
 
 

@@ -72,7 +72,8 @@ def prepare(
         if home.exists() and not replace:
             facts = library.facts(name)
             if facts.get("identity") == identity:
-                if path is not None and facts.get("files", files := files_state(path)) != files:
+                files = files_state(path) if path else ""
+                if facts.get("files", files) != files:  # data sets of timbrel 0.1.0 don't say
                     raise UserError(
                         f"files of {path} have changed since '{name}' was prepared from them: say --replace to prepare "
                         "it anew."
@@ -165,6 +166,7 @@ def _store(
     source: Source, path: Path | None, options: Any, name: str, split: SplitRule, folder: Path
 ) -> dict[str, Any]:
     started = time.perf_counter()
+    files = {"files": files_state(path)} if path else {}  # before they are read: what changes meanwhile is noticed
     found = source.find(path, options)
     (folder / RECORDS).mkdir(exist_ok=True)
     stored = lib.Stored()
@@ -199,7 +201,7 @@ def _store(
         "silent": sorted(f"{row['song']}/{row['stem']}" for row in rows if max(row["activity"]) < activity.SOUNDING),
         "skipped": [list(item) for item in sorted(stored.skipped)],
         "vocabulary": list(found.vocabulary),
-        **({"files": files_state(path)} if path else {}),
+        **files,
         "seconds": round(time.perf_counter() - started, 1),
     }
 

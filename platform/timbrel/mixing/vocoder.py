@@ -40,7 +40,7 @@ def stretch(audio: np.ndarray, sample_rate: int, semitones: float, rate: float, 
     Args:
         audio: float32 ``(sample,)``.
         sample_rate: Hz.
-        semitones: by which the pitch goes up; met to within a cent at 32 kHz, two cents at 16 kHz.
+        semitones: by which the pitch goes up; within an octave met to 2.5 cents at 32 kHz, 3.2 at 16 kHz, 5 at 8 kHz.
         rate: speed; above 1 is faster.
         samples: to return.
     """
