@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from timbrel import registry
 from timbrel.cli import VERBS
 
 
@@ -122,6 +123,16 @@ def test_a_run_that_is_not_there(command, tmp_path):
 
 # Lists
 
+STUDIES = [
+    "class_balance",
+    "frame_thresholds",
+    "learning_rates",
+    "loss_weights",
+    "mixing_ratio",
+    "multitask_ablation",
+    "thresholds",
+    "transfer_modes",
+]
 SOURCES = [
     "house_band",
     "magnatagatune",
@@ -140,8 +151,8 @@ SOURCES = [
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("tasks", ["multi_instrument", "tagging"]),
-        ("studies", ["class_balance", "learning_rates", "mixing_ratio", "thresholds", "transfer_modes"]),
+        ("tasks", ["multi_instrument", "pianoroll", "tagging"]),
+        ("studies", STUDIES),
         ("sources", SOURCES),
     ],
 )
@@ -170,5 +181,5 @@ def test_a_source_in_detail(command):
 def test_a_study_in_detail(command, study):
     status, out, _ = command("list", "studies", study)
     assert status == 0
-    assert "task: multi_instrument" in out
+    assert f"task: {registry.load('study', study).task}" in out
     assert "object at 0x" not in out

@@ -38,7 +38,7 @@ def test_measuring_takes_real_steps(library, instrument_task, tiny_config):
 
 @pytest.fixture
 def priced(monkeypatch):
-    monkeypatch.setattr(module, "measure", lambda *_: Cost(0.01, 0.5, 0.02, 1_000_000))
+    monkeypatch.setattr(module, "measure", lambda *_: Cost(0.01, 0.5, 0.02, 1_000_000, 120))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_time(priced, library, instrument_task, share, shared, busy_s):
 
 def test_configs_that_differ_in_the_seed_alone_are_measured_once(monkeypatch, library, instrument_task, tiny_config):
     calls = []
-    monkeypatch.setattr(module, "measure", lambda *given: calls.append(given) or Cost(0.01, 0.5, 0.02, 1000))
+    monkeypatch.setattr(module, "measure", lambda *given: calls.append(given) or Cost(0.01, 0.5, 0.02, 1000, 120))
     trials = [with_values(tiny_config, {"seed": s, "mixing.p_musical": p / 20}) for s in (0, 1) for p in range(20)]
     estimate(instrument_task, trials, library, LAPTOP, 2.0, 0.0, 0)
     assert 1 <= len(calls) <= module.MEASURED

@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from timbrel import metrics
+from timbrel import metrics, registry
+from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.outputs import Outputs
-from timbrel.rejudge import judge
+from timbrel.rejudge import rejudge
 
 CLASSES = ("piano", "drums", "voice")
+TASK = registry.load("task", "multi_instrument")
+
+
+def config(rule):
+    return with_values(TASK.config_type(), {"evaluation.threshold_rule": rule, "evaluation.fixed_threshold": 0.35})
 
 
 def outputs(seed, examples=60):
@@ -44,7 +50,7 @@ def test_damaged_or_missing_outputs(tmp_path):
 @pytest.mark.parametrize("rule", ["fixed", "global", "per_class"])
 def test_rules_are_chosen_on_validation_and_judged_on_test(rule):
     both = {"valid": outputs(1), "test": outputs(2)}
-    thresholds, figures = judge(both, rule, 0.35)
+    thresholds, figures = rejudge(TASK, both, config(rule))
     assert tuple(thresholds) == CLASSES
     expected = metrics.choose_thresholds(both["valid"].labels, both["valid"].scores, rule, 0.35)
     np.testing.assert_array_equal(list(thresholds.values()), expected)
@@ -57,5 +63,7 @@ def test_rules_are_chosen_on_validation_and_judged_on_test(rule):
 
 def test_thresholds_of_their_own_are_best_on_validation():
     both = {"valid": outputs(1), "test": outputs(2)}
-    on_valid = {rule: judge(both, rule, 0.35)[1]["valid/f1_macro"] for rule in ("fixed", "global", "per_class")}
+    on_valid = {
+        rule: rejudge(TASK, both, config(rule))[1]["valid/f1_macro"] for rule in ("fixed", "global", "per_class")
+    }
     assert on_valid["per_class"] >= max(on_valid["global"], on_valid["fixed"])

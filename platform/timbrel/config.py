@@ -58,14 +58,15 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Return ``config`` with the leaves at the given dotted paths replaced, everything checked again.
 
     Strings are read as the field's type (``"0.4"``, ``"true"``, ``"a,b"`` for a tuple), so this serves the command
-    line as well as a search space; ``"none"`` is None where the field may be.
+    line as well as a search space; ``"none"`` is None where the field may be. The value of a branch is a mapping from
+    what is below it: ``{"loss": {"roll": 1.0, "pitch": 0.0}}``.
 
     Raises:
         UserError: an unknown path (naming the nearest), or a value of the wrong type or out of range.
     """
     types = field_types(type(config))
     tree = dataclasses.asdict(typing.cast(Any, config))
-    for path, value in values.items():
+    for path, value in spread_branches(values).items():
         if path not in types:
             raise unknown_name("config field", path, types)
         *parents, leaf = path.split(".")
@@ -74,6 +75,15 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
             branch = branch[parent]
         branch[leaf] = _read(types[path], value) if isinstance(value, str) else value
     return from_tree(type(config), tree)
+
+
+def spread_branches(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by the dotted paths of fields, where some are given for a branch: ``{"loss": {"roll": 1.0}}``."""
+    spread: dict[str, Any] = {}
+    for path, value in values.items():
+        below = {f"{path}.{name}": each for name, each in value.items()} if isinstance(value, Mapping) else {}
+        spread |= spread_branches(below) if below else {path: value}
+    return spread
 
 
 def from_tree(config_type: type[Config], tree: Mapping[str, Any]) -> Config:

@@ -19,6 +19,7 @@ from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.training.loop import Learner
+from timbrel.training.run import evaluation_index
 
 START_S = 20.0
 """From the start of a trial to its first step: four processes import torch and Ray one after the other (2 cores)."""
@@ -43,6 +44,8 @@ class Cost:
     predict_s: float
     """Wall time to predict one example."""
     weights_bytes: int
+    outputs_bytes: float
+    """Of what is kept of one evaluation example, before it is compressed."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def measure(task: Task, config: Experiment, library: Library, threads: int) -> C
         UserError: the library has no song for it.
     """
     index = build_index(library, "train", task, config)
-    stream = Stream(index, config.mixing, config.seed, "train")
+    stream = Stream(index, config.mixing, config.seed, "train", maker=task.example_maker(config))
     mix(stream, index, [0])  # reads what is read once
     begin = time.process_time()
     some = mix(stream, index, range(1, MIXTURES + 1))
@@ -87,12 +90,13 @@ def measure(task: Task, config: Experiment, library: Library, threads: int) -> C
         learner.train_epoch([batch] * STEPS)
         step_s = (time.perf_counter() - begin) / STEPS
         begin = time.perf_counter()
-        learner.predict(some)
+        outputs = learner.predict(some)
         predict_s = (time.perf_counter() - begin) / MIXTURES
     finally:
         torch.set_num_threads(before)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in learner.model.state_dict().values())
-    return Cost(mixing_s, step_s, predict_s, weights)
+    kept = (outputs.labels, outputs.scores, *outputs.more.values())
+    return Cost(mixing_s, step_s, predict_s, weights, sum(values.nbytes for values in kept) / MIXTURES)
 
 
 def estimate(
@@ -122,20 +126,20 @@ def estimate(
         float(np.mean([getattr(cost, name) for cost in costs])) for name in ("mixing_s", "step_s", "predict_s")
     )
     weights = max(cost.weights_bytes for cost in costs)
+    valid, test = (_evaluation_examples(task, trials[0], library, split) for split in ("valid", "test"))
     seconds = 0.0
     for config in trials:
-        rules, training = config.evaluation, config.training
+        training = config.training
         mixing = training.epochs * training.examples_per_epoch * (1 - shared) * mixing_s
         steps = training.epochs * training.batches_per_epoch * step_s
-        judging = (training.epochs * rules.valid_examples + rules.valid_examples + rules.test_examples) * predict_s
+        judging = ((training.epochs + 1) * valid + test) * predict_s
         if share.worker_gpus:
             busy = max(steps, mixing / (share.pool.actors * share.pool.cpus))
         else:  # worker and pool share the CPUs, and neither can be faster than its own
             busy = max(steps, mixing / share.pool.actors, (steps * share.threads + mixing) * share.concurrent / cpus)
         seconds += START_S + busy + judging
-    rules = trials[0].evaluation
-    sets = (rules.valid_examples + rules.test_examples) * mixing_s / cpus
-    outputs = (rules.valid_examples + rules.test_examples) * 8 * len(task.classes(trials[0]))
+    sets = (valid + test) * mixing_s / cpus
+    outputs = round((valid + test) * max(cost.outputs_bytes for cost in costs))
     return Estimate(
         trials=len(trials),
         seconds=seconds / share.concurrent + sets,
@@ -145,6 +149,13 @@ def estimate(
         shared_bytes=shared_bytes,
         logged_bytes=len(trials) * (weights + outputs),
     )
+
+
+def _evaluation_examples(task: Task, config: Experiment, library: Library, split: str) -> int:
+    wanted = config.evaluation.valid_examples if split == "valid" else config.evaluation.test_examples
+    if config.evaluation.windows == "drawn":
+        return wanted
+    return evaluation_index(task, config, library, split).examples(wanted)
 
 
 def check_disk(folder: Path, needed: int) -> int:

@@ -12,16 +12,15 @@ import torch
 
 from timbrel import config as configs
 from timbrel import metrics
-from timbrel.compare import Judged
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.pool import collect
-from timbrel.outputs import FOLDER, Outputs
+from timbrel.outputs import FOLDER
 from timbrel.runtime import ray_session, share_cluster
 from timbrel.settings import Data, Experiment
 from timbrel.tracking import EVALUATION, Tracker
 from timbrel.trained import TrainedModel
-from timbrel.training.loop import predict
+from timbrel.training.loop import heard, judge, predict
 from timbrel.training.run import evaluation_key, evaluation_stream
 from timbrel.training.worker import named
 from timbrel.trial_log import log_judged
@@ -58,9 +57,9 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
             for name, values in ray.get(collect.remote(stream, config.evaluation.test_examples, share.pool)).items()
         }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scores = predict(trained.model.to(device), test["audio"], device, config.training.precision)
-    thresholds = np.array(list(trained.thresholds.values()))
-    figures = metrics.evaluate(test["labels"], scores, trained.classes, thresholds)
+    found = predict(trained.task, trained.model.to(device), heard(test), device, config.training.precision)
+    outputs = trained.task.outputs(test, found, config)
+    figures = judge(trained.task, outputs, trained.thresholds, config)
     run = tracker.start(
         f"evaluation of {run_id[:8]}",
         {
@@ -75,12 +74,11 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
     try:
         run.log_config(config)
         run.log_metrics(named("test", figures))
-        outputs = Outputs(trained.classes, test["song"], test["labels"], scores)
         with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
             outputs.save(Path(folder) / "test.npz")
             run.log_folder(Path(folder), FOLDER)
         run.log_metrics({f"threshold/{metrics.metric_name(c)}": v for c, v in trained.thresholds.items()})
-        log_judged(run, Judged(outputs, thresholds))
+        log_judged(run, trained, outputs)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -101,7 +99,7 @@ def per_class_table(figures: Mapping[str, float], trained: TrainedModel) -> str:
     """Return test figures as text, one row a class; a dash where a figure is undefined."""
     columns = ("support", "f1", "precision", "recall", "roc_auc", "pr_auc")
     lines = [f"{'class':<28} threshold" + "".join(f"{name:>11}" for name in columns)]
-    for name, threshold in trained.thresholds.items():
+    for name, threshold in trained.class_thresholds.items():
         cells = [figures[f"{column}/{metrics.metric_name(name)}"] for column in columns]
         if cells[0] or len(trained.classes) <= 50:
             shown = [f"{cells[0]:.0f}", *("-" if np.isnan(cell) else f"{cell:.3f}" for cell in cells[1:])]

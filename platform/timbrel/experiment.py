@@ -38,11 +38,12 @@ def train_once(
         Interrupted: Ctrl-C; the run can be resumed.
     """
     tags = place.tags(config, task=task.name)
-    fingerprint = configs.fingerprint(task.name, config, tags["timbrel.data_digest"])
-    earlier = _earlier(place, fingerprint) if resume else None
-    folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(task.name, fingerprint)
-    tags |= {"timbrel.kind": "train", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
     with ray_session():
+        config = place.settled(task, config)
+        fingerprint = configs.fingerprint(task.name, config, tags["timbrel.data_digest"])
+        earlier = _earlier(place, fingerprint) if resume else None
+        folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(task.name, fingerprint)
+        tags |= {"timbrel.kind": "train", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
         train_trials(Search(task, config), place, tags, parent, resume=earlier is not None)
     (run,) = place.tracker.find({"timbrel.folder": folder}, limit=1)
     print(f"{task.name}: run {run.info.run_id} finished; test {_figures(run.data.metrics)}")
@@ -72,10 +73,10 @@ def run_study(
     study.check(config)
     tags = place.tags(config, task=task.name, study=study.name)
     count = samples or study.samples
-    fingerprint = configs.fingerprint(
-        study.name, config, tags["timbrel.data_digest"], sorted(study.space), list(seeds), count, preset
-    )
     with ray_session(dashboard=study.early_stopping and not dry_run):
+        config = place.settled(task, config)
+        what = [study.name, config, tags["timbrel.data_digest"], sorted(study.space), list(seeds), count, preset]
+        fingerprint = configs.fingerprint(*what)
         first = _pretraining(study, config, place, preset)
         if not resume:
             if first:
@@ -204,6 +205,7 @@ def _pretrained(
     """Return the study's config with a checkpoint to start from, trained now unless it was trained before."""
     plan = study.pretraining
     assert plan is not None
+    first = place.settled(task, first)
     fingerprint = configs.fingerprint(task.name, first, place.library.digest(first.data.all_datasets))
     done = [run for run in place.tracker.find({"timbrel.fingerprint": fingerprint}) if run.info.status == "FINISHED"]
     if done:

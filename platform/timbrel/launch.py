@@ -12,10 +12,12 @@ import ray.tune
 from timbrel import config as configs
 from timbrel.estimate import Estimate, check_disk, duration, estimate, size
 from timbrel.library import Library
-from timbrel.mixing.index import missing_examples
+from timbrel.mixing.index import build_index, missing_examples
+from timbrel.mixing.pool import example_bytes
 from timbrel.runtime import Share, share_cluster
 from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
+from timbrel.task import Task
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
 from timbrel.training.run import evaluation_key, render_evaluation_sets
@@ -53,6 +55,12 @@ class Workplace:
                 return run
         return None
 
+    def settled(self, task: Task, config: Experiment) -> Experiment:
+        """Return a config with what depends on the library, and on the cluster that Ray is connected to, filled in."""
+        gpu = ray.cluster_resources().get("GPU", 0) > 0
+        settled: Experiment = task.settled(config, lambda: build_index(self.library, "train", task, config), gpu)
+        return settled
+
     def share(self, search: Search) -> Share:
         """Return what each trial of a search gets of the cluster that Ray is connected to.
 
@@ -68,7 +76,7 @@ class Workplace:
     def kept(self, search: Search) -> dict[str, int]:
         """Return up to which example each stream that several trials share is kept on disk, in the space allowed."""
         shared = [key for key, trials in search.streams().items() if trials > 1]
-        each = self.share_gb * 1e9 / max(1, len(shared)) / _mixture_bytes(search.base)
+        each = self.share_gb * 1e9 / max(1, len(shared)) / _mixture_bytes(search)
         return {key: min(_examples(search.base), int(each)) for key in shared}
 
 
@@ -153,7 +161,7 @@ def announce(search: Search, place: Workplace, what: str) -> Estimate:
     streams = search.streams()
     total = _examples(search.base)
     read = sum((streams[key] - 1) * limit for key, limit in kept.items())
-    shared_bytes = sum(kept.values()) * _mixture_bytes(search.base)
+    shared_bytes = sum(kept.values()) * _mixture_bytes(search)
     trials = search.configurations() * (search.count if search.samples else 1)
     cost = estimate(
         search.task,
@@ -199,5 +207,5 @@ def _examples(config: Experiment) -> int:
     return config.training.epochs * config.training.examples_per_epoch
 
 
-def _mixture_bytes(config: Experiment) -> int:
-    return 4 * config.mixing.samples
+def _mixture_bytes(search: Search) -> int:
+    return example_bytes(search.base.mixing, search.task.example_maker(search.base))

@@ -4,7 +4,8 @@ Every finished run keeps those of its validation and test sets as ``outputs/vali
 question that comes up later (another decision rule, another figure) needs neither the audio nor the network.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,11 +16,13 @@ from timbrel.errors import UserError
 SPLITS = ("valid", "test")
 FOLDER = "outputs"
 """The artifact of a run that holds them, a file ``SPLIT.npz`` each."""
+MORE = "more."
+"""Before the names, in the file, of what else the task judges by."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Labels and probabilities of the examples of one split."""
+    """Labels and probabilities of the examples of one split: a row each, or several, such as one a frame."""
 
     classes: tuple[str, ...]
     songs: np.ndarray
@@ -28,13 +31,15 @@ class Outputs:
     """0 or 1, float32 ``(example, class)``."""
     scores: np.ndarray
     """Probabilities, float32 ``(example, class)``."""
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What else the task judges by."""
 
     def save(self, path: Path) -> None:
         """Write the arrays to an ``.npz`` file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            path, classes=np.array(self.classes), songs=self.songs, labels=self.labels, scores=self.scores
-        )
+        own = {"classes": np.array(self.classes), "songs": self.songs, "labels": self.labels, "scores": self.scores}
+        more = {MORE + name: values for name, values in self.more.items()}
+        np.savez_compressed(path, **own, **more)  # type: ignore[arg-type]  # its stub takes the names for options
 
     @staticmethod
     def load(path: Path) -> "Outputs":
@@ -45,6 +50,7 @@ class Outputs:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                return Outputs(tuple(map(str, file["classes"])), file["songs"], file["labels"], file["scores"])
+                more = {name.removeprefix(MORE): file[name] for name in file.files if name.startswith(MORE)}
+                return Outputs(tuple(map(str, file["classes"])), file["songs"], file["labels"], file["scores"], more)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} can't be read as outputs of a run ({error}): train the run again.") from None

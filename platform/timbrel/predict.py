@@ -16,7 +16,7 @@ from timbrel.errors import UserError
 from timbrel.figures import activity_figure
 from timbrel.recording import mono_blocks
 from timbrel.spread import spread
-from timbrel.task import Task
+from timbrel.task import Predictor, Task
 from timbrel.taxonomy import PARENT
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
@@ -62,7 +62,7 @@ def load_trained(source: str, tracker: Tracker, task: str | None, values: Mappin
 
 
 def predict_files(files: Sequence[Path], trained: TrainedModel, out: Path) -> None:
-    """Write NAME.csv, NAME.json and NAME.png for each file, going on past those that can't be read.
+    """Write what is heard in each file (see ``Task.predictor``), going on past those that can't be read.
 
     The files are spread over the Ray cluster if this process is connected to one, else done one after the other: on
     one machine the network uses all cores for each.
@@ -77,13 +77,13 @@ def predict_files(files: Sequence[Path], trained: TrainedModel, out: Path) -> No
     gpus = 1.0 if ray.is_initialized() and ray.cluster_resources().get("GPU", 0) else 0.0
     answers = spread(_Predict(trained), enumerate(file.absolute() for file in files), gpus=gpus)
     failures: dict[int, str] = {}
-    for number, probabilities in tqdm(answers, total=len(files), unit="file", disable=len(files) == 1, leave=False):
+    for number, found in tqdm(answers, total=len(files), unit="file", disable=len(files) == 1, leave=False):
         file, stem = files[number], out / names[number]
-        if isinstance(probabilities, str):
-            failures[number] = probabilities
+        if isinstance(found, str):
+            failures[number] = found
             continue
-        _write(trained, file, probabilities, stem)
-        tqdm.write(f"{file}: {_in_words(trained, whole_file(probabilities))}\n    {stem}.csv, .json, .png")
+        words, endings = predictor_of(trained).write(trained, file, found, stem)
+        tqdm.write(f"{file}: {words}\n    {stem}{', '.join(endings)}")
     if failures:
         raise UserError("; ".join(failures[number] for number in sorted(failures)))
 
@@ -91,23 +91,41 @@ def predict_files(files: Sequence[Path], trained: TrainedModel, out: Path) -> No
 def _in_words(trained: TrainedModel, whole: np.ndarray) -> str:
     """Return what is present in a file, or the likeliest: a tagger without chosen thresholds often finds nothing."""
     values = dict(zip(trained.classes, whole, strict=True))
-    present = [name for name, threshold in trained.thresholds.items() if values[name] >= threshold]
+    present = [name for name, threshold in trained.class_thresholds.items() if values[name] >= threshold]
     shown = present or sorted(values, key=lambda name: -values[name])[:3]
     return ("" if present else "nothing above its threshold; highest ") + ", ".join(
         f"{name} {values[name]:.2f}" for name in shown
     )
 
 
+class SecondBySecond:
+    """Probabilities of the classes in each second: NAME.csv, NAME.json and NAME.png."""
+
+    def read(self, trained: TrainedModel, file: Path) -> np.ndarray:
+        """Return the probability of each class in each second of a file: ``(second, class)``."""
+        return predict_file(trained, file)
+
+    def write(self, trained: TrainedModel, file: Path, found: np.ndarray, stem: Path) -> tuple[str, tuple[str, ...]]:
+        """Write a table, the same with decisions, and a picture."""
+        _write(trained, file, found, stem)
+        return _in_words(trained, whole_file(found)), (".csv", ".json", ".png")
+
+
+def predictor_of(trained: TrainedModel) -> Predictor:
+    """Return what reads recordings with a model."""
+    return trained.task.predictor or SecondBySecond()
+
+
 class _Predict:
-    """``predict_file`` with its model, in a form that pickles; what can't be read comes back as the reason."""
+    """What reads a recording, with its model, in a form that pickles; what can't be read comes back as the reason."""
 
     def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
 
-    def __call__(self, item: tuple[int, Path]) -> tuple[int, np.ndarray | str]:
+    def __call__(self, item: tuple[int, Path]) -> tuple[int, Any]:
         number, file = item
         try:
-            return number, predict_file(self.trained, file)
+            return number, predictor_of(self.trained).read(self.trained, file)
         except UserError as error:
             return number, str(error)
 
@@ -158,7 +176,7 @@ def _windows(blocks: Iterable[np.ndarray], rate: int, samples: int) -> Iterator[
 
 def _write(trained: TrainedModel, file: Path, probabilities: np.ndarray, stem: Path) -> None:
     whole = whole_file(probabilities)
-    thresholds = np.array(list(trained.thresholds.values()))
+    thresholds = np.array(list(trained.class_thresholds.values()))
     with open(f"{stem}.csv", "w", newline="") as table:
         writer = csv.writer(table)
         writer.writerow(["second", *trained.classes])
@@ -174,7 +192,7 @@ def _write(trained: TrainedModel, file: Path, probabilities: np.ndarray, stem: P
                 "probability": round(float(value), 4),
                 "present": bool(value >= threshold),
             }
-            for (name, threshold), value in zip(trained.thresholds.items(), whole, strict=True)
+            for (name, threshold), value in zip(trained.class_thresholds.items(), whole, strict=True)
         },
         "seconds": [
             {

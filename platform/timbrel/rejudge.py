@@ -7,9 +7,11 @@ from typing import Any
 
 import ray.tune
 
-from timbrel import metrics
 from timbrel.outputs import FOLDER, SPLITS, Outputs
+from timbrel.settings import Experiment
+from timbrel.task import Task
 from timbrel.trained import TrainedModel
+from timbrel.training.loop import judge
 from timbrel.training.trial import TrialConfigs
 from timbrel.training.worker import MODEL, named
 
@@ -27,7 +29,7 @@ def judge_trial(values: dict[str, Any], configs: TrialConfigs, model: str, outpu
     config = configs.of(values)
     trained = TrainedModel.load(Path(model))
     loaded = {split: Outputs.load(Path(outputs) / f"{split}.npz") for split in SPLITS}
-    thresholds, figures = judge(loaded, config.evaluation.threshold_rule, config.evaluation.fixed_threshold)
+    thresholds, figures = rejudge(trained.task, loaded, config)
     target = Path(folder) / ray.tune.get_context().get_trial_id()
     dataclasses.replace(trained, config=config, thresholds=thresholds).save(target / MODEL)
     for split, of_split in loaded.items():
@@ -36,16 +38,13 @@ def judge_trial(values: dict[str, Any], configs: TrialConfigs, model: str, outpu
     ray.tune.report({**last, **figures})
 
 
-def judge(
-    outputs: Mapping[str, Outputs], rule: metrics.ThresholdRule, fixed: float
+def rejudge(
+    task: Task, outputs: Mapping[str, Outputs], config: Experiment
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Choose thresholds on the validation outputs by a rule, and judge both splits at them.
+    """Choose thresholds on the validation outputs by a config's rule, and judge both splits at them.
 
-    Returns the thresholds by class, and the figures as ``valid/...`` and ``test/...``.
+    Returns the thresholds by name, and the figures as ``valid/...`` and ``test/...``.
     """
-    valid = outputs["valid"]
-    chosen = metrics.choose_thresholds(valid.labels, valid.scores, rule, fixed)
-    figures: dict[str, float] = {}
-    for split, of_split in outputs.items():
-        figures |= named(split, metrics.evaluate(of_split.labels, of_split.scores, of_split.classes, chosen))
-    return dict(zip(valid.classes, map(float, chosen), strict=True)), figures
+    thresholds = task.thresholds(outputs["valid"], config)
+    valid = task.evaluate(outputs["valid"], thresholds, config)
+    return thresholds, named("valid", valid) | named("test", judge(task, outputs["test"], thresholds, config))

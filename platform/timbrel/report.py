@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timbrel import bootstrap, figures, markdown, metrics
+from timbrel import bootstrap, figures, markdown, metrics, registry
 from timbrel.compare import Judged, Setting, alike, compared_runs, numeric, settings_of
 from timbrel.errors import UserError
 from timbrel.tracking import Tracker
@@ -34,12 +34,19 @@ def comparison_table(settings: Sequence[Setting]) -> str:
         judged = len(setting.table)
         row = dict(setting.fields)
         row["runs"] = f"{judged}" + (f" of {setting.runs}" if judged < setting.runs else "")
-        for label, column in COLUMNS.items():
+        for label, column in {**_headline(setting), **COLUMNS}.items():
             if column in setting.table:
                 row[label] = _spread(setting.table[column], setting.interval(column))
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return markdown.table(columns, ([row.get(name) for name in columns] for row in rows)) if rows else ""
+
+
+def _headline(setting: Setting) -> dict[str, str]:
+    """Return the columns of figures that a setting's task has beside everybody's, by title."""
+    names = set(setting.table.get("tags.timbrel.task", ())) & set(registry.names("task"))
+    shown = registry.load("task", names.pop()).headline if len(names) == 1 else {}
+    return {title: f"metrics.test/{name}" for title, name in shown.items()}
 
 
 def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None) -> str:

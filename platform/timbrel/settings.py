@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from timbrel.mixing.recipe import NO_EFFECTS, PAPER, Probability, Recipe
 
@@ -59,9 +59,13 @@ class Training:
     """Batches an epoch; 120 x 16 = the paper's 1,920 mixtures."""
     batch_size: Annotated[int, Ge(2)] = 16
     """Mixtures a batch, over all workers together."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Of the schedule decay: adam, or sgd with ``momentum``."""
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Of the optimiser sgd."""
     schedule: Literal["decay", "two_stage"] = "decay"
-    """decay: Adam, whose learning rates fall in steps. two_stage: that of the short-chunk CNN's authors: Adam, and from
-    the first of ``switches`` on SGD with Nesterov momentum 0.9."""
+    """decay: the optimiser, whose learning rates fall in steps. two_stage: that of the short-chunk CNN's authors: Adam,
+    and from the first of ``switches`` on SGD with Nesterov momentum 0.9."""
     switches: tuple[Annotated[int, Ge(1)], ...] = (80, 100, 120)
     """Of two_stage: the epochs after which training goes back to the best epoch so far, and on with SGD from there; at
     each switch but the first with a tenth of the learning rates (authors: 80,100,120 of 200)."""
@@ -114,16 +118,27 @@ class Training:
 class Evaluation:
     """How a model is judged. Validation and test are musical mixtures without effects (paper: musical only)."""
 
-    valid_examples: Annotated[int, Ge(1)] = 120
-    """Mixtures of the validation split; the paper gives no number, so as many as for the test."""
-    test_examples: Annotated[int, Ge(1)] = 120
-    """Mixtures of the test split (paper, section 4: 120)."""
+    windows: Literal["drawn", "whole_songs"] = "drawn"
+    """drawn: of random songs at random times, with as many sources as ``mixing`` says. whole_songs: all songs cut into
+    windows, every stem; a rest shorter than a window is left out."""
+    valid_examples: Annotated[int, Ge(0)] = 120
+    """Mixtures of the validation split; the paper gives no number, so as many as for the test. Of whole songs so many
+    windows, a random sample; 0: all."""
+    test_examples: Annotated[int, Ge(0)] = 120
+    """Mixtures of the test split (paper, section 4: 120). Of whole songs so many windows, a random sample; 0: all."""
     threshold_rule: Literal["per_class", "global", "fixed"] = "per_class"
     """Where a probability becomes a decision: chosen on validation by F1, for each class or for all; or fixed."""
     fixed_threshold: Probability = 0.35
     """The threshold of the rule 'fixed' (paper: 0.35)."""
     seed: Seed = 0
     """Of the evaluation mixtures; apart from the run's seed, so that runs with several seeds are judged alike."""
+
+    def __post_init__(self) -> None:
+        if self.windows == "drawn" and not (self.valid_examples and self.test_examples):
+            raise ValueError(
+                "valid_examples and test_examples must be at least 1 where windows are drawn: 0, for all, is for "
+                "evaluation.windows=whole_songs"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

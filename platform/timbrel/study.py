@@ -9,6 +9,14 @@ import numpy as np
 from ray.tune.search.variant_generator import generate_variants
 
 from timbrel.config import with_values
+from timbrel.errors import UserError
+
+
+def short(value: Any) -> str:
+    """Return a value of a space for people."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={short(each)}" for name, each in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,8 @@ class Study:
     """The question it answers, and where its values come from."""
     task: str
     space: Mapping[str, Any]
-    """Ray Tune distributions by dotted path: ``tune.grid_search`` for every combination, others to be sampled."""
+    """Ray Tune distributions by dotted path: ``tune.grid_search`` for every combination, others to be sampled. A grid
+    over a branch has mappings for values, and so some combinations of its fields instead of all."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Values that differ from the task's defaults in every trial."""
     samples: int = 0
@@ -63,11 +72,22 @@ class Study:
         """Return what a field is varied over, for people."""
         domain = self.space[path]
         if isinstance(domain, dict):  # what tune.grid_search returns
-            return "each of " + ", ".join(map(str, domain["grid_search"]))
+            return "each of " + ", ".join(map(short, domain["grid_search"]))
         return f"{type(domain.get_sampler()).__name__.strip('_').lower()} {domain.domain_str}"
 
     def without(self, given: Collection[str]) -> "Study":
-        """Return the study with fields that the user has given a value no longer varied."""
+        """Return the study with fields that the user has given a value no longer varied.
+
+        Raises:
+            UserError: one of them is varied together with others.
+        """
+        for path in self.space:
+            within = [each for each in given if each.startswith(f"{path}.")]
+            if within:
+                raise UserError(
+                    f"study {self.name} varies {within[0]} together with all of {path}: leave it out, or train single "
+                    f"runs with `timbrel train {self.task}`."
+                )
         return replace(self, space={path: domain for path, domain in self.space.items() if path not in given})
 
     def check(self, base: Any, seed: int = 0, draws: int = 20) -> None:

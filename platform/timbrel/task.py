@@ -6,18 +6,43 @@ PyTorch and NumPy; it imports neither Ray nor MLflow, and so does nothing in thi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from timbrel import metrics
 from timbrel.errors import UserError
+from timbrel.mixing.examples import ExampleMaker
+from timbrel.mixing.index import StemIndex
+from timbrel.outputs import Outputs
 from timbrel.settings import Experiment
 from timbrel.tags import JudgedSong
 
+if TYPE_CHECKING:
+    from timbrel.trained import TrainedModel
+
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
+
+
+class Predictor(Protocol):
+    """What a task does with a recording; it pickles."""
+
+    def read(self, trained: "TrainedModel", file: Path) -> Any:
+        """Return what is heard in a recording, in a form that pickles.
+
+        Raises:
+            UserError: the file is missing, not audio, or holds no sound.
+        """
+        ...
+
+    def write(self, trained: "TrainedModel", file: Path, found: Any, stem: Path) -> tuple[str, tuple[str, ...]]:
+        """Write what was heard to files whose names begin as ``stem``; return it in words, and the names' endings."""
+        ...
 
 
 class Task(ABC, Generic[ExperimentT]):
@@ -29,6 +54,10 @@ class Task(ABC, Generic[ExperimentT]):
     config_type: type[ExperimentT]
     presets: Mapping[str, Mapping[str, Any]]
     """Config values by dotted path, by name of preset; ``paper`` (no change) is the default."""
+    headline: Mapping[str, str] = MappingProxyType({})
+    """What reports show beside the figures that all tasks have: by title of the column, the name of a test figure."""
+    predictor: "Predictor | None" = None
+    """What `timbrel predict` does with a recording; None: probabilities of the classes, second by second."""
 
     @abstractmethod
     def classes(self, config: ExperimentT) -> tuple[str, ...]:
@@ -57,9 +86,41 @@ class Task(ABC, Generic[ExperimentT]):
         """
         return None
 
+    def note_classes(self, programs: np.ndarray, config: ExperimentT) -> np.ndarray | None:
+        """Return the class of notes by the General MIDI program that plays them: int ``(note,)``, -1 for none.
+
+        Where it returns classes, stems count for those of their notes, which take the place of ``stem_labels``, and
+        ``example_maker`` is given the notes of each mixture. None, as here: the task has no use for notes.
+
+        Args:
+            programs: 128 for drums, -1 where unknown; int16 ``(note,)``.
+            config: of the experiment.
+        """
+        return None
+
+    def example_maker(self, config: ExperimentT) -> ExampleMaker | None:
+        """Return what makes examples of mixtures, in the mixing actors. None, as here: their audio is one."""
+        return None
+
+    def settled(self, config: ExperimentT, index: Callable[[], StemIndex], gpu: bool) -> ExperimentT:
+        """Return the config with what depends on the place of training filled in, before anything runs.
+
+        What is returned is what is logged, and stored with the model.
+
+        Args:
+            config: as the user gave it.
+            index: returns that of the training split.
+            gpu: whether the model is trained on one.
+        """
+        return config
+
     @abstractmethod
     def build_model(self, config: ExperimentT) -> nn.Module:
-        """Return the untrained model: waveform ``(batch, sample)`` to logits ``(batch, class)``."""
+        """Return the untrained model, from ``features`` of the examples if they have any, else from ``audio``.
+
+        Usually: waveform ``(batch, sample)`` to logits ``(batch, class)``. What a model returns is for the task's own
+        ``losses`` and ``predictions`` to read.
+        """
 
     def load_pretrained(self, model: nn.Module, config: ExperimentT, weights: Mapping[str, torch.Tensor]) -> None:
         """Put pre-trained weights into the model; only called where ``pretrained`` names some."""
@@ -92,6 +153,53 @@ class Task(ABC, Generic[ExperimentT]):
     def parameter_groups(self, model: nn.Module, config: ExperimentT) -> list[dict[str, Any]]:
         """Return the optimiser's parameter groups, each with its learning rate ``lr``."""
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return binary cross-entropy, averaged over batch and class."""
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels)
+    def losses(
+        self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor], config: ExperimentT
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms of the objective by name; ``loss`` is what is minimised, the others are logged beside it.
+
+        Here: binary cross-entropy of logits ``(batch, class)``, averaged over batch and class.
+
+        Args:
+            outputs: the model's, as float32.
+            batch: the examples' columns, such as ``labels`` ``(batch, class)``.
+            config: of the experiment.
+        """
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(outputs, batch["labels"])}
+
+    def predictions(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what is kept of the model's outputs on an evaluation set, by name. Here: probabilities, ``scores``."""
+        return {"scores": torch.sigmoid(outputs)}
+
+    def clip_scores(self, prediction: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the probability that each class is heard in a clip, ``(class,)``, from its predictions."""
+        return prediction["scores"]
+
+    def outputs(
+        self, examples: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], config: ExperimentT
+    ) -> Outputs:
+        """Return what was predicted beside what is true. Here: one row an example."""
+        return Outputs(self.classes(config), examples["song"], examples["labels"], predictions["scores"])
+
+    def thresholds(self, valid: Outputs, config: ExperimentT) -> dict[str, float]:
+        """Return the probability from which on each class is present, chosen on validation.
+
+        A task may add decisions of other names after its classes.
+        """
+        rules = config.evaluation
+        chosen = metrics.choose_thresholds(valid.labels, valid.scores, rules.threshold_rule, rules.fixed_threshold)
+        return dict(zip(valid.classes, map(float, chosen), strict=True))
+
+    def evaluate(self, outputs: Outputs, thresholds: Mapping[str, float], config: ExperimentT) -> dict[str, float]:
+        """Return the figures of a split, after every epoch; ``loss`` is the one whose lowest marks the best epoch."""
+        decided_at = np.array([thresholds[name] for name in outputs.classes])
+        figures = metrics.evaluate(outputs.labels, outputs.scores, outputs.classes, decided_at)
+        return {"loss": figures.pop("binary_cross_entropy"), **figures}
+
+    def last_figures(self, outputs: Outputs, thresholds: Mapping[str, float], config: ExperimentT) -> dict[str, float]:
+        """Return figures that take too long for every epoch; of the test split, once. Here: none."""
+        return {}
+
+    def pictures(self, outputs: Outputs, thresholds: Mapping[str, float], config: ExperimentT) -> dict[str, Any]:
+        """Return pictures of the test split beside those that every run has: matplotlib figures by file name."""
+        return {}

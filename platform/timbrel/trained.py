@@ -26,9 +26,10 @@ import timbrel
 from timbrel import config as configs
 from timbrel import registry
 from timbrel.errors import UserError
+from timbrel.mixing.notes import NO_NOTES
 from timbrel.settings import Experiment
 from timbrel.task import Task
-from timbrel.training.loop import predict
+from timbrel.training.loop import heard, predict
 
 DATA = "data/timbrel"
 """Where in the folder of an MLflow model the files are."""
@@ -41,13 +42,19 @@ class TrainedModel:
     task: Task
     config: Experiment
     thresholds: dict[str, float]
-    """Probability from which each class counts as present, in the order of the model's outputs."""
+    """Probability from which each class counts as present, in the order of the model's outputs, and those of other
+    decisions of the task, by name."""
     weights: Mapping[str, torch.Tensor]
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        return tuple(self.thresholds)
+        return self.task.classes(self.config)
+
+    @property
+    def class_thresholds(self) -> dict[str, float]:
+        """Probability from which each class counts as present, in the order of the model's outputs."""
+        return {name: self.thresholds[name] for name in self.classes}
 
     @cached_property
     def model(self) -> nn.Module:
@@ -86,13 +93,22 @@ class TrainedModel:
         return TrainedModel(task, config, thresholds, load_weights(folder / "weights.pt"))
 
     def probabilities(self, windows: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[np.ndarray]:
-        """Yield ``(class,)`` for every window ``(sample,)``, a batch at a time, so that long files need little
-        memory."""
+        """Yield ``(class,)`` for every window ``(sample,)``."""
+        for predictions in self.predictions(windows, batch_size):
+            yield self.task.clip_scores(predictions)
+
+    def predictions(self, windows: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[dict[str, np.ndarray]]:
+        """Yield what the task predicts for every window ``(sample,)``, by name, a batch at a time, so that long files
+        need little memory."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = self.model.to(device)
+        model, maker = self.model.to(device), self.task.example_maker(self.config)
         remaining = iter(windows)
         while batch := list(itertools.islice(remaining, batch_size)):
-            yield from predict(model, np.stack(batch), device)
+            inputs = np.stack(batch)
+            if maker:
+                inputs = heard(maker(inputs, [NO_NOTES] * len(batch)))
+            found = predict(self.task, model, inputs, device)
+            yield from ({name: rows[i] for name, rows in found.items()} for i in range(len(batch)))
 
 
 def load_weights(path: Path) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import ray.tune
 from tqdm import tqdm
 
 from timbrel.compare import Judged, intervals
+from timbrel.config import spread_branches
 from timbrel.logged_model import save_logged_model
 from timbrel.metrics import metric_name
 from timbrel.outputs import FOLDER, Outputs
 from timbrel.report import run_figures
+from timbrel.study import short
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.run import evaluation_key
@@ -75,7 +77,8 @@ class TrialLog(ray.tune.Callback):
         if earlier:
             self._runs[trial.trial_id] = self._connected.reopen(earlier[0].info.run_id)
             return
-        name = " ".join(f"{path.split('.')[-1]}={_short(value)}" for path, value in trial.config.items())
+        values = spread_branches(trial.config)
+        name = " ".join(f"{path.split('.')[-1]}={short(value)}" for path, value in values.items())
         config = self.configs.of(trial.config)
         own = {"timbrel.seed": str(config.seed), EVALUATION: evaluation_key(self.configs.load(), config)}
         run = self._connected.start(name or self.configs.task, identity | own, self.parent)
@@ -158,7 +161,7 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
     run.log_folder(folder / FOLDER, FOLDER)
     rows = ["class,threshold,support,f1,precision,recall,accuracy,roc_auc,pr_auc"]
     undefined = []
-    for name, threshold in trained.thresholds.items():
+    for name, threshold in trained.class_thresholds.items():
         label = metric_name(name)
         cells = [result.get(f"test/{column}/{label}", math.nan) for column in rows[0].split(",")[2:]]
         rows.append(
@@ -169,12 +172,14 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
     run.log_text("\n".join(rows) + "\n", "per_class.csv")
     run.log_metrics({f"threshold/{metric_name(name)}": value for name, value in trained.thresholds.items()})
     run.set_tags({"timbrel.undefined_classes": ", ".join(undefined)[:5000]})
-    log_judged(run, Judged(Outputs.load(folder / FOLDER / "test.npz"), np.array(list(trained.thresholds.values()))))
+    log_judged(run, trained, Outputs.load(folder / FOLDER / "test.npz"))
 
 
-def log_judged(run: Run, judged: Judged) -> None:
+def log_judged(run: Run, trained: TrainedModel, outputs: Outputs) -> None:
     """Store what can be drawn and computed of a run's outputs on its test split: pictures, and bootstrap intervals."""
-    for name, (_, figure) in run_figures([judged]).items():
+    judged = Judged(outputs, np.array(list(trained.class_thresholds.values())))
+    pictures = {name: figure for name, (_, figure) in run_figures([judged]).items()}
+    for name, figure in {**pictures, **trained.task.pictures(outputs, trained.thresholds, trained.config)}.items():
         run.log_figure(figure, f"figures/{name}.png")
     for name, ends in intervals([judged]).items():
         run.log_metrics({f"test/{name}_low": ends.low, f"test/{name}_high": ends.high})
@@ -185,7 +190,3 @@ def _log_epoch(run: Run, values: Mapping[str, Any]) -> None:
     kinds = ("test/", "share/") if "finished" in values else ("train/", "valid/")
     ours = {name: value for name, value in values.items() if name.startswith(kinds) or name == "best_epoch"}
     run.log_metrics(ours, step=int(values["epoch"]))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,12 @@
-"""Frame-level multitask transcription: which instrument plays which note when, from one U-net.
+"""Frame-level multitask learning: pianoroll, pitch and instrument from one U-net.
 
-The published experiment of Y.-N. Hung, Y.-A. Chen and Y.-H. Yang, "Multitask learning for frame-level instrument
-recognition" (ICASSP 2019), here "the multitask paper". Its authors' code is public
-(github.com/biboamy/instrument-streaming); its data set is not.
+Y.-N. Hung, Y.-A. Chen and Y.-H. Yang, "Multitask learning for frame-level instrument recognition", ICASSP 2019. The
+authors' code is public (``biboamy/instrument-streaming``, MIT), their data set is not.
+
+Who plays which note when? A residual U-net turns 10 s of constant-Q spectrum into a pianoroll for each instrument;
+which pitches and which instruments sound follows from it without further parameters, and all three are learned.
 """
+
+from tasks.pianoroll.task import TASK, Pianoroll, PianorollConfig
+
+__all__ = ["TASK", "Pianoroll", "PianorollConfig"]

@@ -96,7 +96,7 @@ def test_a_song_shorter_than_a_mixture_is_heard_and_padded(tmp_path, write_stems
     index = build_index(Library.open(tmp_path / "library"), "train", instrument_task, config)
     for number in range(3):
         plan = plan_mixture(index, config.mixing, 0, "train", number)
-        mixture, labels = render_example(plan, index, config.mixing)
+        mixture, labels, _ = render_example(plan, index, config.mixing)
         assert mixture.shape == (config.mixing.samples,)
         end = config.mixing.sample_rate // 4
         assert np.abs(mixture[:end]).max() > 0.05

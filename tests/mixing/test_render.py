@@ -65,7 +65,7 @@ def mixture(*sources):
 
 
 def render_mixture(plan, index, recipe):
-    audio, _ = render_example(plan, index, recipe)
+    audio, *_ = render_example(plan, index, recipe)
     return audio
 
 
@@ -84,9 +84,9 @@ def test_a_source_that_is_digital_silence_has_no_label(stored):
     """Its activity may say otherwise: it is smoothed over time."""
     index = stored(np.concatenate([np.zeros(2 * RATE_HZ), NOISE[:RATE_HZ]]))
     for start_s, label in ((0.0, 0), (0.99, 0), (1.01, 1), (2.0, 1)):
-        _, labels = render_example(mixture(source(start_s)), index, RECIPE)
+        _, labels, _ = render_example(mixture(source(start_s)), index, RECIPE)
         assert labels.tolist() == [label], start_s
-    _, labels = render_example(mixture(source(0.0), source(2.0)), index, RECIPE)
+    _, labels, _ = render_example(mixture(source(0.0), source(2.0)), index, RECIPE)
     assert labels.tolist() == [1]
 
 
@@ -94,7 +94,7 @@ def test_the_labels_of_what_is_heard_are_those_of_the_plan(tone_index, short_rec
     heard = 0
     for number in range(40):
         plan = plan_mixture(tone_index, short_recipe, 0, "train", number)
-        _, labels = render_example(plan, tone_index, short_recipe)
+        _, labels, _ = render_example(plan, tone_index, short_recipe)
         np.testing.assert_array_equal(labels, mixture_labels(plan, tone_index, short_recipe))
         heard += labels.sum()
     assert heard > 40

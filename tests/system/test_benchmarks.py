@@ -32,10 +32,11 @@ def run(name, *arguments):
 
 
 def test_mixing(library):
-    figures = run("mixing", "--library", library, "--rounds", 1, "--examples", 64, "--whole", 64)
+    # More mixtures than the pool makes in advance, or some sides would have done their work before the clock starts.
+    figures = run("mixing", "--library", library, "--rounds", 1, "--examples", 320, "--whole", 64)
     assert set(figures["sides"]) == {"plain", "exact", "exact, 1 actor", "fast", "bank"}
     for side in figures["sides"].values():
-        assert side["cpu_ms"]["median"] > 1
+        assert side["cpu_ms"]["median"] > 0
         assert side["wall_ms"]["median"] > 0
     plain, exact = (figures["sides"][name]["cpu_ms"]["median"] for name in ("plain", "exact"))
     assert figures["ratios"]["cpu_ratio.exact"]["median"] == pytest.approx(plain / exact)

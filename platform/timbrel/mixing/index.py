@@ -17,6 +17,7 @@ from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.recipe import Recipe
 from timbrel.mixing.sides import check_sides, left_out
+from timbrel.mixing.stem_notes import stem_notes
 from timbrel.overlap import some
 from timbrel.settings import Data, Experiment
 from timbrel.splits import name_hash
@@ -71,6 +72,20 @@ class StemIndex:
     int32."""
     whole_songs: bool = False
     """Whether labels are said of whole songs: they hold for every part, silence included."""
+    note_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64, ``(stem + 1,)``; empty where the task has no use for notes. Those of stem ``t`` are
+    ``note_times[note_rows[t]:note_rows[t + 1]]``, and so on."""
+    note_times: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.float32))
+    """Onset and offset in s, float32, ``(note, 2)``."""
+    note_pitches: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    """MIDI note numbers, uint8, ``(note,)``."""
+    note_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
+    """int16, ``(note,)``."""
+    window_songs: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The song of each example where examples are windows of whole songs, int64 ``(window,)``; empty where they are
+    drawn."""
+    window_starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """When each window starts in its song, in s, float64 ``(window,)``."""
 
     @property
     def known_classes(self) -> np.ndarray:
@@ -88,6 +103,17 @@ class StemIndex:
     def active_of(self, stem: int) -> np.ndarray:
         """Return when a stem sounds: start and end in s, float64 ``(interval, 2)``."""
         return self.active[self.active_rows[stem] : self.active_rows[stem + 1]].astype(np.float64)
+
+    def notes_of(self, stem: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a stem's notes: onset and offset in s, float64 ``(note, 2)``, pitch and class, int64 ``(note,)``."""
+        rows = slice(self.note_rows[stem], self.note_rows[stem + 1])
+        pitches, classes = (values[rows].astype(np.int64) for values in (self.note_pitches, self.note_classes))
+        return self.note_times[rows].astype(np.float64), pitches, classes
+
+    def examples(self, wanted: int) -> int:
+        """Return how many of the wanted examples there are: drawn ones without end, of windows so many; 0: all."""
+        there = len(self.window_songs) or wanted
+        return min(wanted or there, there)
 
     def seconds_of(self, stem: int) -> float:
         """Return the length of a stem in s."""
@@ -118,6 +144,7 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         "dataset",
         "song",
         "group",
+        "stem",
         "path",
         "instrument",
         "program",
@@ -134,11 +161,15 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     elif split == "test":
         check_sides(library, data)
     labels, whole_songs = _labels(table, library, task, config)
-    kept = labels.any(axis=1)
+    notes = stem_notes(table, library, lambda programs: task.note_classes(programs, config))
+    if notes is not None:
+        labels = notes.labels(labels.shape[1])
+    kept = np.asarray(labels.any(axis=1))
     table, labels = table.filter(pa.array(kept)), labels[kept]
     if not len(table):
         where = ", ".join(datasets or library.datasets)
         what, listed = ("a tag", "vocabulary") if whole_songs else ("an instrument", "instruments")
+        what = "notes of an instrument" if notes is not None else what
         raise UserError(
             f"no song of the split '{split}' of {where} in {library.root} has {what} that task '{task.name}' knows: "
             f"prepare more songs, widen data.songs_from..songs_to, or see `{listed}` in the data set's dataset.json."
@@ -163,8 +194,23 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         active=active,
         variants=_variants(library, set(dataset_of), recipe),
         whole_songs=whole_songs,
+        **(notes.of_stems(kept) if notes is not None else {}),
     )
     return with_class_songs(index) if recipe.class_balance else index
+
+
+def with_windows(index: StemIndex, seconds: float, seed: int) -> StemIndex:
+    """Return the index for examples that are all songs cut into windows of ``seconds``, in random order.
+
+    So the first so many are a fair sample of all, and all of them are whole songs. A rest shorter than a window is left
+    out, as the pianoroll paper does; a song shorter than one is a window all the same.
+    """
+    lengths = index.frames[index.song_stems[:-1]] / index.sample_rates[index.song_stems[:-1]]
+    counts = np.maximum(1, (lengths / seconds + 1e-6).astype(np.int64))
+    songs = np.repeat(np.arange(len(counts)), counts)
+    numbers = np.arange(len(songs)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = np.random.default_rng(seed).permutation(len(songs))
+    return replace(index, window_songs=songs[order], window_starts=numbers[order] * seconds)
 
 
 def _labels(table: pa.Table, library: Library, task: Task, config: Experiment) -> tuple[np.ndarray, bool]:

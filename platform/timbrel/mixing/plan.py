@@ -55,6 +55,8 @@ class MixturePlan:
 
 def plan_mixture(index: StemIndex, recipe: Recipe, seed: int, stream: str, number: int) -> MixturePlan:
     """Decide everything about example ``number`` of a stream."""
+    if len(index.window_songs):
+        return _window(index, recipe, number)
     generator = np.random.default_rng([seed, STREAMS[stream], number])
     dataset = int(generator.integers(len(index.datasets)))
     musical = bool(generator.random() < recipe.p_musical)
@@ -66,6 +68,13 @@ def plan_mixture(index: StemIndex, recipe: Recipe, seed: int, stream: str, numbe
         return MixturePlan(number, True, _musical(index, recipe, generator, dataset, wanted))
     sources = tuple(_lone_source(index, recipe, generator, dataset) for _ in range(wanted))
     return MixturePlan(number, False, sources)
+
+
+def _window(index: StemIndex, recipe: Recipe, number: int) -> MixturePlan:
+    """Take a window of a song: all stems, as they are."""
+    song, start_s = int(index.window_songs[number]), float(index.window_starts[number])
+    stems = range(int(index.song_stems[song]), int(index.song_stems[song + 1]))
+    return MixturePlan(number, True, tuple(SourcePlan(stem, start_s, recipe.seconds, ()) for stem in stems))
 
 
 def mixture_labels(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
@@ -202,7 +211,7 @@ def _effects(recipe: Recipe, generator: np.random.Generator, musical: bool) -> t
         effect: Effect = getattr(recipe.effects, names[i])
         if applied[i] >= effect.p:
             continue
-        strength = effect.low + (effect.high - effect.low) * float(strengths[i])
+        strength = effect.strength(float(strengths[i]))
         if names[i] in ("pitch_shift", "time_stretch"):
             if not musical:
                 change = plans.setdefault("pitch_time", EffectPlan("pitch_time", {"semitones": 0.0, "rate": 1.0}))

@@ -20,6 +20,7 @@ from timbrel.mixing.keep import Keep, Keeper
 from timbrel.mixing.recipe import Recipe
 
 if TYPE_CHECKING:
+    from timbrel.mixing.examples import ExampleMaker
     from timbrel.mixing.index import StemIndex
 
 __all__ = ["Pool", "Stream", "collect", "mix", "read_batches", "stream_batches"]
@@ -37,11 +38,18 @@ class Stream:
     """``train``, ``valid`` or ``test``."""
     keep: Keep | None = None
     """Where batches are kept for other trials that read the same stream; None: nowhere. It changes no example."""
+    maker: ExampleMaker | None = None
+    """What makes an example of a mixture; None: its audio is one."""
 
     @property
     def example_bytes(self) -> int:
-        """Return how large an example's audio is."""
-        return 4 * self.recipe.samples * self.recipe.channels
+        """Return how large an example is."""
+        return example_bytes(self.recipe, self.maker)
+
+
+def example_bytes(recipe: Recipe, maker: ExampleMaker | None) -> int:
+    """Return how large an example is, apart from its labels."""
+    return maker.example_bytes if maker else 4 * recipe.samples * recipe.channels
 
 
 def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, np.ndarray]:
@@ -49,19 +57,23 @@ def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, n
 
     ``number`` int64 ``(example,)``, ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
     ``song`` int64 ``(example,)``: the row in the index of the song that the first source is from; a musical mixture has
-    no other.
+    no other. If the stream has a maker, its columns are there instead of ``audio``.
     """
     # Imported by those who mix alone. Train workers only read, and Ray's go-betweens only pass this module on: for them
     # it would be a second of work before the first batch.
+    from timbrel.mixing.notes import mixture_notes
     from timbrel.mixing.plan import plan_mixture
     from timbrel.mixing.render import render_example
 
     plans = [plan_mixture(index, stream.recipe, stream.seed, stream.name, int(number)) for number in numbers]
-    audio, labels = zip(*(render_example(plan, index, stream.recipe) for plan in plans), strict=True)
+    rendered = [render_example(plan, index, stream.recipe) for plan in plans]
+    columns = {"audio": np.stack([each.audio for each in rendered])}
+    if stream.maker:
+        columns = stream.maker(columns["audio"], [mixture_notes(each.heard, index, stream.recipe) for each in rendered])
     return {
         "number": np.array([plan.number for plan in plans], dtype=np.int64),
-        "audio": np.stack(audio),
-        "labels": np.stack(labels),
+        **columns,
+        "labels": np.stack([each.labels for each in rendered]),
         "song": np.array([index.song_of(plan.sources[0].stem) for plan in plans], dtype=np.int64),
     }
 
@@ -80,12 +92,16 @@ def stream_batches(stream: Stream, start: int, stop: int, batch_size: int, pool:
 
 @ray.remote(num_cpus=0, max_calls=1)  # its process ends with it: an idle one would keep 0.4 GB for nothing
 def collect(stream: Stream, examples: int, pool: Pool) -> Mapping[str, np.ndarray]:
-    """Return the first ``examples`` examples of a stream, all at once: an evaluation set, with the songs' names."""
+    """Return the first ``examples`` examples of a stream, all at once: an evaluation set, with the songs' names.
+
+    Of consecutive windows there may be fewer; 0 stands for all of them.
+    """
+    index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
+    examples = index.examples(examples)
     batch_size = min(16, examples)
     pool = replace(pool, actors=min(pool.actors, -(-examples // batch_size)), least=0)  # this reader only waits
     batches = list(read_batches(stream_batches(stream, 0, examples, batch_size, pool)))
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
     return columns | {"song": np.array(index.songs.to_pylist())[columns["song"]]}
 
 

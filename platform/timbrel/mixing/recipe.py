@@ -24,10 +24,26 @@ class Effect:
     """Least strength, in the effect's unit: dB, semitones, or rate."""
     high: float
     """Greatest strength."""
+    step: Annotated[float, Ge(0)] = 0.0
+    """Only whole multiples of this are drawn, each as likely, such as whole semitones; 0: any strength."""
 
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        if self.step and not self._multiples:
+            raise ValueError(f"no multiple of step ({self.step}) lies between low ({self.low}) and high ({self.high})")
+
+    @property
+    def _multiples(self) -> range:
+        tolerance = 1e-9
+        first = math.ceil(self.low / self.step - tolerance)
+        return range(first, math.floor(self.high / self.step + tolerance) + 1)
+
+    def strength(self, share: float) -> float:
+        """Return the strength that lies at a share, in [0, 1), of the way from the least to the greatest."""
+        if not self.step:
+            return self.low + (self.high - self.low) * share
+        return self.step * self._multiples[int(share * len(self._multiples))]
 
 
 @dataclass(frozen=True, kw_only=True)

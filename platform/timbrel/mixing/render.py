@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.io.wavfile
@@ -55,28 +56,40 @@ def _pitch_time(engine: str) -> PitchTime:
     return FastPitchTime(p=1) if engine == "fast" else PitchTime(p=1)
 
 
-def render_example(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Return a planned mixture and its labels: float32 ``(sample,)``, or ``(2, sample)`` if the recipe has two
-    channels, and float32 ``(class,)``.
+class Rendered(NamedTuple):
+    """A mixture as it is heard."""
 
-    The mixture is the sum of its sources. It may pass full scale; it is not clipped.
-    """
+    audio: np.ndarray
+    """float32 ``(sample,)``, or ``(2, sample)`` if the recipe has two channels. It may pass full scale; it is not
+    clipped."""
+    labels: np.ndarray
+    """float32 ``(class,)``."""
+    heard: tuple[SourcePlan, ...]
+    """The sources that are not digital silence."""
+
+
+def render_example(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> Rendered:
+    """Return a planned mixture, which is the sum of its sources, and what is heard in it."""
     sources = [render_source(source, index, recipe) for source in plan.sources]
     mixture = np.zeros_like(sources[0])
     for audio in sources:
         mixture += audio
-    return mixture, audible_labels(plan, sources, index, recipe)
+    return Rendered(mixture, audible_labels(plan, sources, index, recipe), audible(plan, sources))
 
 
-def audible_labels(plan: MixturePlan, sources: Sequence[np.ndarray], index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return ``mixture_labels`` without the sources that turned out to be digital silence, unless they count even so.
+def audible(plan: MixturePlan, sources: Sequence[np.ndarray]) -> tuple[SourcePlan, ...]:
+    """Return the sources of a plan without those that turned out to be digital silence.
 
     Activity is smoothed over time, so it begins a little before a sound; a chunk may end in between.
     """
+    return tuple(source for source, audio in zip(plan.sources, sources, strict=True) if audio.any())
+
+
+def audible_labels(plan: MixturePlan, sources: Sequence[np.ndarray], index: StemIndex, recipe: Recipe) -> np.ndarray:
+    """Return the classes of the audible sources, float32 ``(class,)``; of all sources if labels count in silence."""
     if counts_in_silence(index, recipe):
         return mixture_labels(plan, index, recipe)
-    audible = tuple(source for source, audio in zip(plan.sources, sources, strict=True) if audio.any())
-    return mixture_labels(replace(plan, sources=audible), index, recipe)
+    return mixture_labels(replace(plan, sources=audible(plan, sources)), index, recipe)
 
 
 def render_source(source: SourcePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:

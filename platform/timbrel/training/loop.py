@@ -10,7 +10,6 @@ import torch
 import torch.distributed
 from torch import nn
 
-from timbrel import metrics
 from timbrel.errors import UserError
 from timbrel.outputs import Outputs
 from timbrel.settings import Experiment
@@ -18,11 +17,12 @@ from timbrel.task import Task
 from timbrel.training.optimizers import make_optimizer
 
 Examples = Mapping[str, np.ndarray]
-"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
-and in an evaluation set ``song``, str ``(example,)``."""
+"""A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)``, or ``features`` and targets as the task's
+example maker has them, ``labels`` float32 ``(example, class)``, and in an evaluation set ``song``, str ``(example,)``.
+"""
 
-LOSS = "binary_cross_entropy"
-"""The validation metric whose lowest value marks the best epoch."""
+NOT_FOR_THE_MODEL = ("number", "song")
+"""Columns that say which example it is."""
 
 
 class Learner:
@@ -69,8 +69,8 @@ class Learner:
         """Return the first group's learning rate in the last epoch."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def train_epoch(self, batches: Iterable[Examples], parallel: nn.Module | None = None) -> float:
-        """Train for one epoch and return the mean loss.
+    def train_epoch(self, batches: Iterable[Examples], parallel: nn.Module | None = None) -> dict[str, float]:
+        """Train for one epoch and return the mean of each term of the objective: ``loss``, and what the task adds.
 
         ``parallel`` is the model wrapped for several workers, if there are several.
 
@@ -83,27 +83,28 @@ class Learner:
         factor = self.config.training.decay_at(self.epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
-        losses = []
+        steps = []
         for batch in batches:
-            audio, labels = self._tensors(batch)
+            tensors = self._tensors(batch)
             with _autocast(self.config.training.precision, self.device):
-                logits = model(audio)
-            loss = self.task.loss(logits.float(), labels)
+                outputs = model(heard(tensors))
+            terms = self.task.losses(outputs.float(), tensors, self.config)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            terms["loss"].backward()
             self.optimizer.step()
-            losses.append(loss.detach())
+            steps.append({name: value.detach() for name, value in terms.items()})
             self.heard += torch.from_numpy(batch["labels"].sum(axis=0))
             self.examples += len(batch["labels"])
-        mean = float(torch.stack(losses).mean())
-        if not math.isfinite(mean):
-            raise _diverged(f"the training loss is {mean} in epoch {self.epoch + 1}")
+        means = {name: float(torch.stack([step[name] for step in steps]).mean()) for name in steps[0]}
+        if not math.isfinite(means["loss"]):
+            raise _diverged(f"the training loss is {means['loss']} in epoch {self.epoch + 1}")
         self.epoch += 1
-        return mean
+        return means
 
-    def predict(self, examples: Examples, batch_size: int = 32) -> np.ndarray:
-        """Return probabilities ``(example, class)`` for ``examples['audio']``."""
-        return predict(self.model, examples["audio"], self.device, self.config.training.precision, batch_size)
+    def predict(self, examples: Examples) -> Outputs:
+        """Return the model's outputs on examples beside their labels."""
+        found = predict(self.task, self.model, heard(examples), self.device, self.config.training.precision)
+        return self.task.outputs(examples, found, self.config)
 
     def validate(self, valid: Examples) -> dict[str, float]:
         """Return the validation metrics, and remember the weights if the loss is the lowest so far.
@@ -111,30 +112,26 @@ class Learner:
         Raises:
             UserError: the output is no longer finite.
         """
-        scores = self.predict(valid)
-        if not np.isfinite(scores).all():  # the last step of an epoch may overflow after its loss was finite
+        outputs = self.predict(valid)
+        if not np.isfinite(outputs.scores).all():  # the last step of an epoch may overflow after its loss was finite
             raise _diverged(f"the model's output on the validation set is not finite after epoch {self.epoch}")
-        values = metrics.evaluate(valid["labels"], scores, self.classes, self._thresholds(valid, scores))
-        if values[LOSS] < self.best_loss:
-            self.best_loss, self.best_epoch = values[LOSS], self.epoch
+        values = self.task.evaluate(outputs, self.task.thresholds(outputs, self.config), self.config)
+        if values["loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = values["loss"], self.epoch
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
             }
         return values
 
-    def finish(self, valid: Examples, test: Examples) -> tuple[np.ndarray, dict[str, float], dict[str, Outputs]]:
+    def finish(self, valid: Examples, test: Examples) -> tuple[dict[str, float], dict[str, float], dict[str, Outputs]]:
         """Return to the best epoch; choose thresholds on validation, judge on test.
 
-        Returns the thresholds ``(class,)``, the test metrics, and the outputs on both sets by the split's name.
+        Returns the thresholds and the test metrics by name, and the outputs on both sets by the split's name.
         """
         self.model.load_state_dict(self.best_weights)
-        outputs = {
-            split: Outputs(self.classes, examples["song"], examples["labels"], self.predict(examples))
-            for split, examples in (("valid", valid), ("test", test))
-        }
-        thresholds = self._thresholds(valid, outputs["valid"].scores)
-        test_scores = outputs["test"].scores
-        return thresholds, metrics.evaluate(test["labels"], test_scores, self.classes, thresholds), outputs
+        outputs = {split: self.predict(examples) for split, examples in (("valid", valid), ("test", test))}
+        thresholds = self.task.thresholds(outputs["valid"], self.config)
+        return thresholds, judge(self.task, outputs["test"], thresholds, self.config), outputs
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if nothing had happened."""
@@ -166,7 +163,7 @@ class Learner:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.task.parameter_groups(self.model, self.config), self.stage)
+        return make_optimizer(self.task.parameter_groups(self.model, self.config), self.stage, self.config.training)
 
     def _enter_stage(self, stage: int, shared: bool) -> None:
         """Go back to the best epoch where a stage begins, and on with its optimiser.
@@ -186,17 +183,23 @@ class Learner:
         if before == 0:
             self.optimizer = self._optimizer()
 
-    def _thresholds(self, valid: Examples, scores: np.ndarray) -> np.ndarray:
-        rules = self.config.evaluation
-        return metrics.choose_thresholds(valid["labels"], scores, rules.threshold_rule, rules.fixed_threshold)
-
-    def _tensors(self, batch: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tensors(self, batch: Examples) -> dict[str, torch.Tensor]:
         # Arrays that come out of Ray's object store are read-only; torch wants to be told that we know.
-        audio, labels = (
-            torch.from_numpy(np.array(batch[name], copy=not batch[name].flags.writeable))
-            for name in ("audio", "labels")
-        )
-        return audio.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        return {
+            name: torch.from_numpy(np.array(values, copy=not values.flags.writeable)).to(self.device, non_blocking=True)
+            for name, values in batch.items()
+            if name not in NOT_FOR_THE_MODEL
+        }
+
+
+def judge(task: Task, outputs: Outputs, thresholds: Mapping[str, float], config: Experiment) -> dict[str, float]:
+    """Return all figures of a test split by name."""
+    return task.evaluate(outputs, thresholds, config) | task.last_figures(outputs, thresholds, config)
+
+
+def heard(columns: Mapping[str, Any]) -> Any:
+    """Return what a model is given of examples: their features if they have any, else their audio."""
+    return columns["features"] if "features" in columns else columns["audio"]
 
 
 def _diverged(what: str) -> UserError:
@@ -210,19 +213,20 @@ def _autocast(precision: str, device: torch.device) -> contextlib.AbstractContex
 
 
 def predict(
+    task: Task,
     model: nn.Module,
-    audio: np.ndarray,
+    inputs: np.ndarray,
     device: torch.device,
     precision: str = "float32",
     batch_size: int = 32,
-) -> np.ndarray:
-    """Return a model's probabilities ``(example, class)`` for audio ``(example, sample)``."""
+) -> dict[str, np.ndarray]:
+    """Return a task's predictions on what its model hears, ``(example, ...)``, by name: see ``Task.predictions``."""
     model.eval()
-    rows = []
+    rows: list[dict[str, np.ndarray]] = []
     with torch.inference_mode():
-        for start in range(0, len(audio), batch_size):
-            chunk = torch.from_numpy(np.array(audio[start : start + batch_size])).to(device)
+        for start in range(0, len(inputs), batch_size):
+            chunk = torch.from_numpy(np.array(inputs[start : start + batch_size])).to(device)
             with _autocast(precision, device):
-                logits = model(chunk)
-            rows.append(torch.sigmoid(logits.float()).cpu().numpy())
-    return np.concatenate(rows)
+                outputs = model(chunk)
+            rows.append({name: kept.cpu().numpy() for name, kept in task.predictions(outputs.float()).items()})
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

@@ -14,7 +14,7 @@ from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.actors import Pool, look_ahead
-from timbrel.mixing.index import build_index
+from timbrel.mixing.index import StemIndex, build_index, with_windows
 from timbrel.mixing.keep import Keep
 from timbrel.mixing.pool import Stream, collect, stream_batches
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
@@ -36,16 +36,18 @@ def evaluation_key(task: Task, config: Experiment) -> str:
     examples."""
     rules = config.evaluation
     sizes = [rules.valid_examples, rules.test_examples, rules.seed]
-    return configs.fingerprint(task.name, task.classes(config), config.data, evaluation_recipe(config), sizes)
+    maker = task.example_maker(config)
+    return configs.fingerprint(
+        task.name, task.classes(config), config.data, evaluation_recipe(config), [*sizes, rules.windows], maker
+    )
 
 
 def stream_key(task: Task, config: Experiment) -> str:
     """Return what a config's training examples depend on, and how they are cut into batches: configs with equal keys
     train on the same stream."""
     rows = config.training.batch_size // config.training.workers
-    return configs.fingerprint(
-        task.name, task.classes(config), config.data, config.mixing, config.seed, rows, config.training.workers
-    )
+    made = [config.data, config.mixing, task.example_maker(config)]
+    return configs.fingerprint(task.name, task.classes(config), *made, config.seed, rows, config.training.workers)
 
 
 def render_evaluation_sets(task: Task, config: Experiment, library: Library, pool: Pool) -> EvaluationSets:
@@ -69,8 +71,21 @@ def evaluation_stream(task: Task, config: Experiment, library: Library, split: s
     Raises:
         UserError: the split has no song.
     """
+    index = evaluation_index(task, config, library, split)
+    maker = task.example_maker(config)
+    return Stream(ray.put(index), evaluation_recipe(config), config.evaluation.seed, split, maker=maker)
+
+
+def evaluation_index(task: Task, config: Experiment, library: Library, split: str) -> StemIndex:
+    """Return the index that validation or test examples are taken from.
+
+    Raises:
+        UserError: the split has no song.
+    """
     index = build_index(library, split, task, config)
-    return Stream(ray.put(index), evaluation_recipe(config), config.evaluation.seed, split)
+    if config.evaluation.windows == "drawn":
+        return index
+    return with_windows(index, config.mixing.seconds, config.evaluation.seed)
 
 
 def train_run(
@@ -92,7 +107,8 @@ def train_run(
     Raises:
         UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
     """
-    stream = Stream(ray.put(build_index(library, "train", task, config)), config.mixing, config.seed, "train", keep)
+    index = ray.put(build_index(library, "train", task, config))
+    stream = Stream(index, config.mixing, config.seed, "train", keep, task.example_maker(config))
     failure = Path(folder) / f"{name}-failure.json"
     failure.unlink(missing_ok=True)
     training = config.training

@@ -85,8 +85,9 @@ def _train(settings: dict[str, Any]) -> None:
     batches = _batches(learner.epoch * training.examples_per_epoch, rank, workers, training.batch_size // workers)
     while learner.epoch < training.epochs:
         epoch_batches = itertools.islice(batches, training.batches_per_epoch)
-        loss = _mean_over_workers(learner.train_epoch(epoch_batches, parallel), workers, device)
-        values: dict[str, float] = {"epoch": learner.epoch, "train/loss": loss}
+        means = learner.train_epoch(epoch_batches, parallel)
+        terms = {name: _mean_over_workers(mean, workers, device) for name, mean in means.items()}
+        values: dict[str, float] = {"epoch": learner.epoch, **named("train", terms)}
         if valid is not None:
             values |= named("valid", learner.validate(valid))
             values |= {
@@ -101,9 +102,7 @@ def _train(settings: dict[str, Any]) -> None:
         return
     test = ray.get(settings["test"])
     thresholds, figures, outputs = learner.finish(valid, test)
-    trained = TrainedModel(
-        task, config, dict(zip(learner.classes, map(float, thresholds), strict=True)), learner.best_weights
-    )
+    trained = TrainedModel(task, config, thresholds, learner.best_weights)
     # Search algorithm and scheduler want to see their metric in every report; the model is that of the best epoch.
     best = {name: value for name, value in history[learner.best_epoch - 1].items() if name.startswith("valid/")}
     final = {"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1}
@@ -150,11 +149,9 @@ def _report(
         ray.train.report({**values, "earlier": earlier}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def named(split: str, values: dict[str, float]) -> dict[str, float]:
-    """Prefix metrics with their split; the loss gets the short name under which all tools look for it."""
-    from timbrel.training.loop import LOSS
-
-    return {f"{split}/{'loss' if name == LOSS else name}": value for name, value in values.items()}
+def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Prefix metrics with their split."""
+    return {f"{split}/{name}": value for name, value in values.items()}
 
 
 def _mean_over_workers(value: float, workers: int, device: torch.device) -> float:

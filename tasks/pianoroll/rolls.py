@@ -1,0 +1,52 @@
+"""The network's output as probabilities, and how much each instrument plays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tasks.pianoroll.model import heads
+from timbrel.mixing.index import StemIndex
+
+EXAMPLES = 64
+"""Taken at once, so that the single precision of many does not fill the memory."""
+
+
+@dataclass(frozen=True)
+class Rolls:
+    """Probabilities of the three tasks."""
+
+    roll: np.ndarray
+    """float16 ``(example, instrument, pitch, frame)``."""
+    pitch: np.ndarray
+    """float16 ``(example, pitch, frame)``."""
+    instrument: np.ndarray
+    """float32 ``(example, instrument, frame)``."""
+
+    @staticmethod
+    def of(logits: np.ndarray) -> "Rolls":
+        """Return what the network's outputs ``(example, instrument, pitch, frame)`` say."""
+        parts: list[list[np.ndarray]] = [[], [], []]
+        for first in range(0, len(logits), EXAMPLES):
+            found = heads(torch.from_numpy(np.asarray(logits[first : first + EXAMPLES])).float())
+            for part, values, kept in zip(parts, found, (torch.half, torch.half, torch.float), strict=True):
+                part.append(torch.sigmoid(values).to(kept).numpy())
+        return Rolls(*(np.concatenate(part) for part in parts))
+
+
+def active_shares(index: StemIndex, classes: int) -> np.ndarray:
+    """Return each class's share of the time for which instruments sound in all songs, ``(class,)``."""
+    seconds = np.zeros(classes)
+    for stem in range(len(index.note_rows) - 1):
+        times, _, of_note = index.notes_of(stem)
+        for label in np.unique(of_note):
+            seconds[label] += _union_s(times[of_note == label])
+    return np.asarray(seconds / max(seconds.sum(), 1e-9))
+
+
+def _union_s(times: np.ndarray) -> float:
+    """Return for how many s at least one of some notes sounds: onsets and offsets ``(note, 2)``."""
+    times = times[np.argsort(times[:, 0])]
+    reached = np.maximum.accumulate(times[:, 1])
+    begins = np.maximum(times[:, 0], np.append(0.0, reached[:-1]))
+    return float(np.maximum(times[:, 1] - begins, 0).sum())
