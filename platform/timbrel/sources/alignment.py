@@ -31,6 +31,10 @@ HOP = 1024
 MOST_FRAMES = 4096
 """What is aligned at once: 3 min 10 s at 46 ms. The matrices then take 0.33 GB."""
 
+MOST_STRETCH = 2.0
+"""By which a recording may be longer or shorter than its MIDI file, where that is more than ``FREE_S``."""
+FREE_S = 10.0
+
 _BINS = 12
 """Constant-Q bins an octave: more would tell neighbours better apart, but smear their times more."""
 _QUIETEST_DB = 60.0
@@ -78,7 +82,8 @@ def align(audio: np.ndarray, sample_rate: int, notes: Sequence[Note]) -> Alignme
         notes: those of drums (program 128) do not count, as they have no pitch class.
 
     Raises:
-        UserError: there is no pitched note, or the recording is silent; the message does not say which recording.
+        UserError: there is no pitched note, the recording is silent, or it lasts far longer or shorter than the notes;
+            the message does not say which recording.
     """
     import librosa  # here, as it takes a second that `timbrel list sources` need not wait for
 
@@ -88,13 +93,14 @@ def align(audio: np.ndarray, sample_rate: int, notes: Sequence[Note]) -> Alignme
     if not mono.any():
         raise UserError("the recording is silent: nothing can be aligned.")
     mono, (first, _) = librosa.effects.trim(mono, top_db=_QUIETEST_DB)
+    check_lengths(notes, len(mono) / SAMPLE_RATE_HZ)
     hop = HOP
     while len(mono) / hop > MOST_FRAMES:
         hop *= 2
     heard = librosa.feature.chroma_cqt(y=mono, sr=SAMPLE_RATE_HZ, hop_length=hop, norm=None, bins_per_octave=_BINS)
     frames = heard.shape[1]
     begin = min(note.onset_s for note in notes)
-    midi_hop_s = (max(note.offset_s for note in notes) - begin) / frames
+    midi_hop_s = written_seconds(notes) / frames
     written = chroma_of_notes(notes, begin, midi_hop_s, frames)
     by_chroma = np.maximum(1 - _of_length_1(written).T @ _of_length_1(heard), 0)
     distance = by_chroma + _ONSETS * _distances(_onsets(written), _onsets(heard))
@@ -114,6 +120,26 @@ def align(audio: np.ndarray, sample_rate: int, notes: Sequence[Note]) -> Alignme
         audio_s=(first + points[:, 1] * hop) / SAMPLE_RATE_HZ,
         cost=float(cost),
     )
+
+
+def written_seconds(notes: Sequence[Note]) -> float:
+    """Return how long ``notes`` last together, from the first to the end of the last."""
+    return max(note.offset_s for note in notes) - min(note.onset_s for note in notes)
+
+
+def check_lengths(notes: Sequence[Note], heard_s: float) -> None:
+    """Refuse notes that no player would stretch to ``heard_s``.
+
+    Raises:
+        UserError: they last more than ``MOST_STRETCH`` times as long, or as short; the message does not say which.
+    """
+    written_s = written_seconds(notes)
+    shorter, longer = sorted((written_s, heard_s))
+    if longer > MOST_STRETCH * shorter and longer > shorter + FREE_S:
+        raise UserError(
+            f"the recording lasts {heard_s:.0f} s and the notes of its MIDI file {written_s:.0f} s: is it the same "
+            "version of the same piece, and the MIDI file's tempo right?"
+        )
 
 
 def chroma_of_notes(notes: Sequence[Note], begin_s: float, hop_s: float, frames: int) -> np.ndarray:

@@ -37,8 +37,17 @@ median and 71 ms in 95 % of cases (medians over pieces); where a riff is repeate
 seconds off. All this is with a synthesizer's recordings. Of musicians, who do not play what is written, expect worse,
 and listen to some pairs near the limit.
 
+Nor can it tell that either of them lacks the end: the first note is taken to be where the recording begins to sound,
+the last to end where it falls silent, whatever silence is before and after in either. A second makes no difference
+that matters; a minute that one of them lacks is stretched over by a cost that may pass, so give whole recordings.
+Where one lasts more than twice as long as the other (and 10 s longer), the pair is left out and listed.
+
 Each recording is one stem, a ``mix``, which holds all its notes; each note says by which program it is played.
 ``velocity`` is as written. Pairs with the same MIDI file fall into the same split.
+
+Notes are those that are heard: held by the sustain pedal, those of one program and pitch never overlapping, drums as
+long as written (see `sounding_notes`); they are cut where the recording ends. All that is before they are aligned, so
+players who pedal otherwise than written sound longer or shorter than their notes say.
 """
 
 from collections import defaultdict
@@ -51,7 +60,7 @@ from annotated_types import Gt
 
 from timbrel.errors import UserError
 from timbrel.sources import midi_file
-from timbrel.sources.alignment import align
+from timbrel.sources.alignment import align, check_lengths, written_seconds
 from timbrel.sources.audio import AudioFile
 from timbrel.sources.base import Found, Header, Note, Performance, Skipped, Song, Stem
 from timbrel.sources.folders import named
@@ -106,9 +115,16 @@ class Pair:
         return replace(performance, notes=until(alignment.warp(notes), seconds))
 
     def header(self) -> Header:
-        """Return what the recording says of itself, once the MIDI file could be read."""
-        self.notes()
-        return AudioFile(self.audio).header()
+        """Return what the recording says of itself, once the MIDI file could be read and may belong to it."""
+        notes = self.notes()
+        header = AudioFile(self.audio).header()
+        seconds = header.frames / header.sample_rate
+        if written_seconds(notes) > seconds:  # A longer recording may be mostly silent: only reading it would show.
+            try:
+                check_lengths(notes, seconds)
+            except UserError as error:
+                raise UserError(f"{self.audio}: {error}") from error
+        return header
 
     def notes(self) -> tuple[Note, ...]:
         """Return the notes as the MIDI file has them, ordered by onset, each with its program."""
