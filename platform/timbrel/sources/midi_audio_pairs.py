@@ -37,10 +37,11 @@ median and 71 ms in 95 % of cases (medians over pieces); where a riff is repeate
 seconds off. All this is with a synthesizer's recordings. Of musicians, who do not play what is written, expect worse,
 and listen to some pairs near the limit.
 
-Nor can it tell that either of them lacks the end: the first note is taken to be where the recording begins to sound,
-the last to end where it falls silent, whatever silence is before and after in either. A second makes no difference
-that matters; a minute that one of them lacks is stretched over by a cost that may pass, so give whole recordings.
-Where one lasts more than twice as long as the other (and 10 s longer), the pair is left out and listed.
+The first note is taken to be where the recording begins to sound, the last to end where it falls silent, whatever
+silence is before and after in either. So both are to be whole: a second that one of them lacks makes no difference
+that matters, but a minute would be stretched over. Where they differ by more than 10 s the pair is left out and listed
+if one lasts more than twice as long as the other, or if it costs clearly less to align to as much of the longer one as
+the shorter one lasts.
 
 Each recording is one stem, a ``mix``, which holds all its notes; each note says by which program it is played.
 ``velocity`` is as written. Pairs with the same MIDI file fall into the same split.
@@ -60,7 +61,7 @@ from annotated_types import Gt
 
 from timbrel.errors import UserError
 from timbrel.sources import midi_file
-from timbrel.sources.alignment import align, check_lengths, written_seconds
+from timbrel.sources.alignment import align, check_ends, check_lengths, written_seconds
 from timbrel.sources.audio import AudioFile
 from timbrel.sources.base import Found, Header, Note, Performance, Skipped, Song, Stem
 from timbrel.sources.folders import named
@@ -104,6 +105,7 @@ class Pair:
         performance = AudioFile(self.audio)()
         try:
             alignment = align(performance.audio, performance.sample_rate, notes)
+            check_lengths(notes, alignment.heard_s)
         except UserError as error:
             raise UserError(f"{self.audio}: {error}") from error
         if alignment.cost > self.max_cost:
@@ -111,6 +113,10 @@ class Pair:
                 f"{self.audio}: does not match {self.midi.name}; aligning them costs {alignment.cost:.2f}, more than "
                 f"max_cost={self.max_cost:g}: is it the same version of the same piece?"
             )
+        try:
+            check_ends(performance.audio, performance.sample_rate, notes, alignment)
+        except UserError as error:
+            raise UserError(f"{self.audio}: {error}") from error
         seconds = performance.audio.shape[1] / performance.sample_rate
         return replace(performance, notes=until(alignment.warp(notes), seconds))
 

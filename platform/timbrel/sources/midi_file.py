@@ -20,6 +20,7 @@ import io
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -174,7 +175,8 @@ def _instruments(
         program = channel.program(note.begin)
         if (program, note.channel) not in made:
             instrument = pretty_midi.Instrument(program, is_drum=note.channel == _DRUM_CHANNEL)
-            instrument.control_changes, instrument.pitch_bends = channel.controls, channel.bends
+            instrument.control_changes = [copy(change) for change in channel.controls]
+            instrument.pitch_bends = [copy(bend) for bend in channel.bends]
             made[program, note.channel] = instrument
         made[program, note.channel].notes.append(
             pretty_midi.Note(note.velocity, note.pitch, seconds(note.begin), seconds(note.end))
