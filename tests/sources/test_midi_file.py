@@ -7,7 +7,7 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timbrel.library import Library
@@ -276,6 +276,30 @@ def test_notes_are_within_the_audio_in_order_and_never_overlap(content, length):
             assert 1 <= note.velocity <= 127
             assert note.onset_s >= last_end.get(note.pitch, 0)
             last_end[note.pitch] = note.offset_s
+
+
+@settings(max_examples=8)
+@given(contents=st.lists(written(), min_size=1, max_size=3), length=st.floats(0.1, 6))
+def test_what_the_library_stores_is_so_too(tmp_path_factory, contents, length):
+    root = tmp_path_factory.mktemp("written")
+    (root / "in").mkdir()
+    good = file_of([on(0), off(50)])
+    for number, content in enumerate([good, *contents]):
+        (root / "in" / f"{number}.mid").write_bytes(content)
+    options = MidiOptions(sample_rate=8000, max_seconds=length)
+    facts, _ = prepare(midi.SOURCE, root / "in", root / "library", options)
+    assert facts["songs"] + len(facts["skipped"]) == 1 + len(contents)
+    library = Library.open(root / "library")
+    rows = library.catalogue().to_pylist()
+    seconds = {(row["song"], row["stem"]): row["frames"] / row["sample_rate"] for row in rows}
+    last = {}
+    for note in library.notes().to_pylist():
+        stem = note["song"], note["stem"]
+        assert last.get(stem, 0) <= note["onset_s"] < note["offset_s"] <= np.float32(seconds[stem])
+        assert last.get((*stem, note["pitch"]), 0) <= note["onset_s"]
+        last[stem], last[*stem, note["pitch"]] = note["onset_s"], note["offset_s"]
+        assert note["pitch"] <= 127
+        assert 1 <= note["velocity"] <= 127
 
 
 @given(

@@ -24,10 +24,10 @@ tempo changed by up to 15 % throughout and as much again on the way, aligned to
 ============================  ======  ===================  ==================  ==================
 MIDI file                     pairs   cost (median)        let through at 0.7  let through at 0.8
 ============================  ======  ===================  ==================  ==================
-its own                       26      0.38 - 0.94 (0.60)   69 %                92 %
-that of another piece         78      0.84 - 1.03 (0.96)   0                   0
+its own                       26      0.38 - 0.94 (0.62)   65 %                88 %
+that of another piece         78      0.84 - 1.03 (0.97)   0                   0
 its own, two semitones up     26      0.81 - 1.05 (0.93)   0                   0
-its own, the middle cut out   26      0.49 - 1.01 (0.73)   46 %                65 %
+its own, the middle cut out   26      0.54 - 1.01 (0.76)   46 %                58 %
 ============================  ======  ===================  ==================  ==================
 
 So ``max_cost`` is 0.8. It tells other pieces, but not another version of the piece, such as one with repeats that the
