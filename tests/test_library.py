@@ -126,6 +126,41 @@ def test_notes_of_a_mix_have_programs_and_older_libraries_have_none(tmp_path):
     assert Library.open(tmp_path).notes(("older",))["pitch"].to_pylist() == [62]
 
 
+@pytest.mark.parametrize(
+    ("note", "why"),
+    [
+        (Note(float("nan"), 0.5, 60, 90), "has an onset or offset that is no finite number"),
+        (Note(0.1, float("inf"), 60, 90), "has an onset or offset that is no finite number"),
+        (Note(None, 0.5, 60, 90), "has an onset or offset that is no finite number"),
+        (Note(-0.1, 0.5, 60, 90), "begins before 0 s"),
+        (Note(0.5, 0.5, 60, 90), "does not end after it begins"),
+        (Note(0.5, 0.5 + 1e-9, 60, 90), "does not end after it begins"),
+        (Note(0.5, 0.4, 60, 90), "does not end after it begins"),
+        (Note(0.5, 1.5, 60, 90), "goes on after the end of its audio, 1 s"),
+        (Note(0.5, 1e300, 60, 90), "goes on after the end of its audio, 1 s"),
+        (Note(0.1, 0.5, 200, 90), "has a pitch outside 0 to 127"),
+        (Note(0.1, 0.5, -1, 90), "has a pitch outside 0 to 127"),
+        (Note(0.1, 0.5, 60.5, 90), "has a pitch, velocity or program that is no whole number"),
+        (Note(0.1, 0.5, 60, None), "has a pitch, velocity or program that is no whole number"),
+        (Note(0.1, 0.5, 60, 0), "has a velocity outside 1 to 127"),
+        (Note(0.1, 0.5, 60, 90, 129), "has a program outside 0 to 128"),
+    ],
+)
+def test_a_stem_whose_notes_make_no_sense_is_left_out(tmp_path, note, why):
+    good = Note(0.2, 1.005, 60, 90)
+    facts, _ = prepared(tmp_path, song("a", stem("piano", notes=(good, note)), stem("violin", notes=(good,))))
+    assert facts["skipped"] == [["a/piano", f"one of its notes {why}: {tuple(note)}"]]
+    assert [row["stem"] for row in rows_of(tmp_path)] == ["violin"]
+    assert facts["notes"] == 1
+
+
+def test_notes_of_numpy_are_stored(tmp_path):
+    note = Note(np.float32(0.25), np.float64(0.5), np.int64(60), np.uint8(90), np.int16(40))
+    prepared(tmp_path, song("a", stem("piano", notes=(note,))))
+    [row] = Library.open(tmp_path).notes().to_pylist()
+    assert (row["onset_s"], row["offset_s"], row["pitch"], row["velocity"], row["program"]) == (0.25, 0.5, 60, 90, 40)
+
+
 def test_shorter_stems_are_padded_with_silence(tmp_path):
     prepared(
         tmp_path, song("a", stem("piano"), stem("violin", NOISE[:5000]), stem("flute", NOISE[:1500], rate_hz=4000))

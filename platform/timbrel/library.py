@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,14 @@ import soundfile
 
 from timbrel import activity
 from timbrel.errors import UserError, unknown_name
-from timbrel.sources import Performance, Song
+from timbrel.sources import Note, Performance, Song
 from timbrel.splits import name_hash
 
 SCHEMA_VERSION = 1
 SAMPLE_RATES_HZ = (1_000, 768_000)
 """Lowest and highest that are stored: beyond them it is a damaged header that speaks."""
+_BEYOND_S = 0.01
+"""How much longer than its audio a note may be: rounding."""
 
 CATALOGUE = pa.schema(
     [
@@ -362,4 +365,39 @@ def _checked(performance: Performance) -> Performance:
     lowest, highest = SAMPLE_RATES_HZ
     if not lowest <= performance.sample_rate <= highest:
         raise UserError(f"its sample rate of {performance.sample_rate} Hz is not one of {lowest} to {highest} Hz")
+    if performance.notes:
+        _check_notes(performance.notes, audio.shape[1] / performance.sample_rate)
     return performance
+
+
+def _check_notes(notes: Sequence[Note], seconds: float) -> None:
+    """Refuse notes that no frame or picture could show, in audio of ``seconds``.
+
+    Raises:
+        UserError: one of them is not as `timbrel.sources.base.Note` says; the message says which and why.
+    """
+    for note in notes:
+        numbers = (note.pitch, note.velocity, note.program or 0)
+        if not all(isinstance(value, Integral) for value in numbers):
+            wrong = "has a pitch, velocity or program that is no whole number"
+        elif not (_is_finite(note.onset_s) and _is_finite(note.offset_s)):
+            wrong = "has an onset or offset that is no finite number"
+        elif note.onset_s < 0:
+            wrong = "begins before 0 s"
+        elif note.offset_s > seconds + _BEYOND_S:
+            wrong = f"goes on after the end of its audio, {seconds:g} s"
+        elif not np.float32(note.onset_s) < np.float32(note.offset_s):  # as it is stored
+            wrong = "does not end after it begins"
+        elif not 0 <= note.pitch <= 127:
+            wrong = "has a pitch outside 0 to 127"
+        elif not 1 <= note.velocity <= 127:
+            wrong = "has a velocity outside 1 to 127"
+        elif not 0 <= (note.program or 0) <= 128:
+            wrong = "has a program outside 0 to 128"
+        else:
+            continue
+        raise UserError(f"one of its notes {wrong}: {tuple(note)}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

@@ -193,6 +193,74 @@ def test_what_has_no_pitch_is_not_aligned(audio, notes, message):
         align(audio, RATE_HZ, notes)
 
 
+# Recordings and MIDI files of different lengths
+
+
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory):
+    """A pair of 66 s, its audio and its piece."""
+    root = tmp_path_factory.mktemp("minute")
+    made = piece(seed=4, seconds=66.0, drums=False)
+    made.write(str(root / "a.mid"))
+    record(made, root / "a.wav")
+    audio, _ = soundfile.read(root / "a.wav", dtype="float32")
+    return made, audio
+
+
+def pair_of(root, made, audio, until_s=None):
+    """Write a pair whose MIDI file ends after a while, and return what reads it."""
+    kept = pretty_midi.PrettyMIDI()
+    for track in made.instruments:
+        copy = pretty_midi.Instrument(track.program)
+        copy.notes = [note for note in track.notes if until_s is None or note.end < until_s]
+        kept.instruments.append(copy)
+    kept.write(str(root / "a.mid"))
+    soundfile.write(root / "a.wav", audio, RATE_HZ)
+    return find(root)[0]["a"].stems[0].perform
+
+
+def without(audio, seconds):
+    """Cut an end off, with the silence after it."""
+    return audio[: round((66 - seconds) * RATE_HZ)]
+
+
+@pytest.mark.parametrize(
+    ("before_s", "after_s", "lacks_s", "until_s"),
+    [(0, 0, 1, None), (0, 0, 0, 65), (30, 0, 0, None), (0, 30, 0, None)],
+)
+def test_silence_and_a_second_more_or_less_make_no_difference(minute, tmp_path, before_s, after_s, lacks_s, until_s):
+    made, audio = minute
+    audio = without(audio, lacks_s) if lacks_s else audio
+    pair = pair_of(tmp_path, made, np.pad(audio, (before_s * RATE_HZ, after_s * RATE_HZ)), until_s)
+    notes, moved = pair.notes(), pair().notes
+    assert pair.header()
+    errors = [abs(after.onset_s - before.onset_s - before_s) for before, after in zip(notes, moved, strict=False)]
+    assert len(notes) - len(moved) <= 5
+    assert np.median(errors) < FRAME_S
+    assert np.percentile(errors, 90) < 3 * FRAME_S
+
+
+@pytest.mark.parametrize(
+    ("lacks_s", "until_s", "why"),
+    [
+        (26, None, "its MIDI file seems to go on for 2[0-9] s after its recording has ended: cut the longer one"),
+        (0, 40, "its recording seems to go on for 2[0-9] s after its MIDI file has ended: cut the longer one"),
+        (46, None, "the recording lasts 20 s and the notes of its MIDI file 6[0-9] s: is it the same version"),
+        (0, 20, "the recording lasts 6[0-9] s and the notes of its MIDI file 1[0-9] s: is it the same version"),
+    ],
+)
+def test_a_pair_of_which_one_lacks_its_end_is_left_out(minute, tmp_path, lacks_s, until_s, why):
+    made, audio = minute
+    pair = pair_of(tmp_path, made, without(audio, lacks_s) if lacks_s else audio, until_s)
+    with pytest.raises(UserError, match=rf"a\.wav: ({why}|does not match)"):
+        pair()
+    with pytest.raises(UserError, match=rf"a\.wav: {why}"):
+        type(pair)(pair.audio, pair.midi, 2.0)()
+    if lacks_s == 46:
+        with pytest.raises(UserError, match=why):
+            pair.header()
+
+
 # Pairs
 
 

@@ -262,7 +262,9 @@ def test_the_authors_own_miniatures(layouts, tmp_path):
     assert {item.what.rsplit("/", 1)[1]: "no metadata.yaml" in item.why for item in found.skipped} == {
         "S06": False, "Track00007": True,
     }  # fmt: skip
-    facts, _ = prepare(SOURCE, layouts / "slakh/babyslakh_16k", tmp_path / "library", SlakhOptions())
+    # The miniatures have 2 s of audio, and all notes.
+    options = SlakhOptions(longer_midi="cut")
+    facts, _ = prepare(SOURCE, layouts / "slakh/babyslakh_16k", tmp_path / "library", options)
     assert facts["stems"] == 10
     assert facts["notes"] > 0
 
@@ -305,6 +307,30 @@ def test_damaged_midi_is_refused_when_it_is_read_or_checked(redux):
 def test_a_midi_file_without_a_note_says_that_none_is_played(redux):
     write_midi(redux / "train/Track00001/MIDI/S00.mid", notes=())
     assert find(redux)[0]["Track00001"].stems[0].perform().notes == ()
+
+
+@pytest.mark.parametrize(("onset_s", "kept"), [(5.9, True), (6.1, False), (66.0, False)])
+def test_notes_long_after_the_audio_are_of_another_track(redux, onset_s, kept, tmp_path):
+    write_midi(redux / "train/Track00001/MIDI/S00.mid", notes=((60, 0.25, 0.75), (64, onset_s, onset_s + 1)))
+    for options in ({}, {"longer_midi": "cut"}):
+        stem = find(redux, **options)[0]["Track00001"].stems[0]
+        if kept or options:
+            assert stem.perform().notes == (Note(0.25, 0.75, 60, 100),)
+            assert stem.perform.header() == Header(1, 44_100, 44_100)
+        else:
+            why = (
+                rf"S00\.mid: its last note begins at {onset_s} s, but S00\.flac ends after 1\.0 s: copy the track again"
+            )
+            for read in (stem.perform, stem.perform.header):
+                with pytest.raises(UserError, match=why):
+                    read()
+    facts, _ = prepare(SOURCE, redux, tmp_path / "library", SlakhOptions())
+    assert [what for what, why in facts["skipped"] if "its last note" in why] == ["Track00001/S00"] * (not kept)
+
+
+def test_a_note_that_is_held_long_after_the_audio_is_cut(redux):
+    write_midi(redux / "train/Track00001/MIDI/S00.mid", notes=((60, 0.25, 100.0),))
+    assert find(redux)[0]["Track00001"].stems[0].perform().notes == (Note(0.25, 1.0, 60, 100),)
 
 
 @pytest.mark.parametrize(

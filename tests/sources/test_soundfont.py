@@ -9,7 +9,7 @@ import pytest
 from timbrel.errors import UserError
 from timbrel.sources import soundfont
 from timbrel.sources.base import Note
-from timbrel.sources.soundfont import find_soundfont, perform, program_name, render, sounding_notes, stem_name
+from timbrel.sources.soundfont import find_soundfont, perform, program_name, render, sounding_notes, stem_name, until
 
 RATE_HZ = 16000
 SOUNDFONT = find_soundfont()
@@ -83,6 +83,23 @@ def test_overlapping_notes_of_one_pitch_never_overlap():
 
 def test_of_two_notes_struck_together_the_louder_stays_and_the_longer_end():
     assert sounding_notes(track((60, 1.0, 3.0, 50), (60, 1.0, 2.0, 90))) == (Note(1.0, 3.0, 60, 90),)
+
+
+def test_a_note_that_ends_before_it_begins_is_none_even_under_the_pedal():
+    backwards = track((60, 1.0, 1.0), (62, 0.0, 2.0), controls=[(64, 127, 0.0), (64, 0, 3.0)])
+    backwards.notes[0].end = 0.5
+    assert spans(sounding_notes(backwards)) == [(62, 0.0, 3.0)]
+
+
+def test_a_pedal_changed_at_once_is_as_it_was_left():
+    for values, end_s in (((127, 0), 1.0), ((0, 127), 2.0)):
+        controls = [(64, value, 0.5) for value in values] + [(64, 0, 2.0)]
+        assert spans(sounding_notes(track((60, 0.0, 1.0), controls=controls))) == [(60, 0.0, end_s)]
+
+
+def test_notes_end_with_the_audio_and_are_not_too_short_to_be_stored():
+    notes = [Note(0.0, 5.0, 60, 90), Note(2.0, 3.0, 62, 90), Note(1.5, 1.5 + 1e-9, 64, 90), Note(1.9, 2.0, 65, 90)]
+    assert until(notes, 2.0) == (Note(0.0, 2.0, 60, 90), Note(1.9, 2.0, 65, 90))
 
 
 # Sound

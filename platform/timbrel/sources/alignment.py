@@ -23,13 +23,20 @@ import soxr
 
 from timbrel.errors import UserError
 from timbrel.sources.base import Note
-from timbrel.sources.soundfont import DRUMS
+from timbrel.sources.soundfont import DRUMS, until
 
 SAMPLE_RATE_HZ = 22_050
 HOP = 1024
 """Samples between frames: 46 ms, or twice that and so on in recordings of more than ``MOST_FRAMES``."""
 MOST_FRAMES = 4096
 """What is aligned at once: 3 min 10 s at 46 ms. The matrices then take 0.33 GB."""
+
+MOST_STRETCH = 2.0
+"""By which a recording may be longer or shorter than its MIDI file, where that is more than ``FREE_S``."""
+FREE_S = 10.0
+CHEAPER = 0.05
+"""By how much less one of them may cost without its end, where the other is ``FREE_S`` shorter. With 9 pieces of
+`benchmarks/alignment.py` it was 0.01 at most if both are whole, and 0.07 to 0.22 if one lacks its last third."""
 
 _BINS = 12
 """Constant-Q bins an octave: more would tell neighbours better apart, but smear their times more."""
@@ -56,6 +63,11 @@ class Alignment:
     cost: float
     """Mean distance of the chroma of frames that were matched, over that of any two: 0 if alike, 1 as by chance. Frames
     without a pitched note don't count."""
+
+    @property
+    def heard_s(self) -> float:
+        """From where the recording begins to sound until it is silent."""
+        return float(self.audio_s[-1] - self.audio_s[0])
 
     def warp(self, notes: Sequence[Note]) -> tuple[Note, ...]:
         """Return ``notes`` at the times of the recording."""
@@ -94,7 +106,7 @@ def align(audio: np.ndarray, sample_rate: int, notes: Sequence[Note]) -> Alignme
     heard = librosa.feature.chroma_cqt(y=mono, sr=SAMPLE_RATE_HZ, hop_length=hop, norm=None, bins_per_octave=_BINS)
     frames = heard.shape[1]
     begin = min(note.onset_s for note in notes)
-    midi_hop_s = (max(note.offset_s for note in notes) - begin) / frames
+    midi_hop_s = written_seconds(notes) / frames
     written = chroma_of_notes(notes, begin, midi_hop_s, frames)
     by_chroma = np.maximum(1 - _of_length_1(written).T @ _of_length_1(heard), 0)
     distance = by_chroma + _ONSETS * _distances(_onsets(written), _onsets(heard))
@@ -114,6 +126,53 @@ def align(audio: np.ndarray, sample_rate: int, notes: Sequence[Note]) -> Alignme
         audio_s=(first + points[:, 1] * hop) / SAMPLE_RATE_HZ,
         cost=float(cost),
     )
+
+
+def check_ends(audio: np.ndarray, sample_rate: int, notes: Sequence[Note], alignment: Alignment) -> None:
+    """Refuse ``notes`` that go on when the recording has ended, or end before it does.
+
+    The shorter of them is aligned to as much of the other, at the tempo that is written: if that costs clearly less
+    than the whole, the rest is not of the same music.
+
+    Raises:
+        UserError: one of them lacks its end; the message does not say of which recording.
+    """
+    written_s, heard_s = written_seconds(notes), alignment.heard_s
+    if abs(written_s - heard_s) <= FREE_S:
+        return
+    common_s, begin_s = min(written_s, heard_s), max(float(alignment.audio_s[0]), 0.0)
+    part = audio[:, round(begin_s * sample_rate) : round((begin_s + common_s) * sample_rate)]
+    first_s = min(note.onset_s for note in notes)
+    try:
+        cost = align(part, sample_rate, until(notes, first_s + common_s)).cost
+    except UserError:  # it holds nothing to align
+        return
+    if cost < alignment.cost - CHEAPER:
+        longer, shorter = ("MIDI file", "recording") if written_s > heard_s else ("recording", "MIDI file")
+        raise UserError(
+            f"its {longer} seems to go on for {abs(written_s - heard_s):.0f} s after its {shorter} has ended: cut the "
+            "longer one, or give both whole."
+        )
+
+
+def written_seconds(notes: Sequence[Note]) -> float:
+    """Return how long ``notes`` last together, from the first to the end of the last."""
+    return max(note.offset_s for note in notes) - min(note.onset_s for note in notes)
+
+
+def check_lengths(notes: Sequence[Note], heard_s: float) -> None:
+    """Refuse notes that no player would stretch to ``heard_s``.
+
+    Raises:
+        UserError: they last more than ``MOST_STRETCH`` times as long, or as short; the message does not say which.
+    """
+    written_s = written_seconds(notes)
+    shorter, longer = sorted((written_s, heard_s))
+    if longer > MOST_STRETCH * shorter and longer > shorter + FREE_S:
+        raise UserError(
+            f"the recording lasts {heard_s:.0f} s and the notes of its MIDI file {written_s:.0f} s: is it the same "
+            "version of the same piece, and the MIDI file's tempo right?"
+        )
 
 
 def chroma_of_notes(notes: Sequence[Note], begin_s: float, hop_s: float, frames: int) -> np.ndarray:

@@ -14,7 +14,10 @@ import numpy as np
 
 
 class Note(NamedTuple):
-    """One sounding note: what is heard, sustain pedal included, not what is written."""
+    """One sounding note: what is heard, sustain pedal included, not what is written; within its stem's audio.
+
+    A stem with a note that is not so is left out of the library and listed.
+    """
 
     onset_s: float
     offset_s: float

@@ -4,10 +4,14 @@
         any/depth/song.mid      (or .midi, any case; or the path of a single file)
 
 A song's stems are its General MIDI programs: tracks of one program are merged, and so are all drum tracks.
-The notes are exact, sustain pedal included (see `soundfont`). With several SoundFonts each file becomes one
-song per SoundFont, and these fall into the same split, as do files of identical bytes (`Song.group`).
+With several SoundFonts each file becomes one song per SoundFont, and these fall into the same split, as do files of
+identical bytes (`Song.group`).
 
-A file that cannot be read, or holds no note, is reported and left out.
+Notes are those that are heard: held by the sustain pedal, those of one program and pitch never overlapping, drums as
+long as written (see `sounding_notes`). They are exact, as the audio is made from them, and are cut with it, at
+``max_seconds``; a program that begins later has no stem.
+
+A file that cannot be read, has no beats to count time in (see `midi_file`), or holds no note, is reported and left out.
 """
 
 import functools

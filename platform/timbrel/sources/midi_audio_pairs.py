@@ -24,10 +24,10 @@ tempo changed by up to 15 % throughout and as much again on the way, aligned to
 ============================  ======  ===================  ==================  ==================
 MIDI file                     pairs   cost (median)        let through at 0.7  let through at 0.8
 ============================  ======  ===================  ==================  ==================
-its own                       26      0.38 - 0.94 (0.60)   69 %                92 %
-that of another piece         78      0.84 - 1.03 (0.96)   0                   0
+its own                       26      0.38 - 0.94 (0.62)   65 %                88 %
+that of another piece         78      0.84 - 1.03 (0.97)   0                   0
 its own, two semitones up     26      0.81 - 1.05 (0.93)   0                   0
-its own, the middle cut out   26      0.49 - 1.01 (0.73)   46 %                65 %
+its own, the middle cut out   26      0.54 - 1.01 (0.76)   46 %                58 %
 ============================  ======  ===================  ==================  ==================
 
 So ``max_cost`` is 0.8. It tells other pieces, but not another version of the piece, such as one with repeats that the
@@ -37,8 +37,18 @@ median and 71 ms in 95 % of cases (medians over pieces); where a riff is repeate
 seconds off. All this is with a synthesizer's recordings. Of musicians, who do not play what is written, expect worse,
 and listen to some pairs near the limit.
 
+The first note is taken to be where the recording begins to sound, the last to end where it falls silent, whatever
+silence is before and after in either. So both are to be whole: a second that one of them lacks makes no difference
+that matters, but a minute would be stretched over. Where they differ by more than 10 s the pair is left out and listed
+if one lasts more than twice as long as the other, or if it costs clearly less to align to as much of the longer one as
+the shorter one lasts.
+
 Each recording is one stem, a ``mix``, which holds all its notes; each note says by which program it is played.
 ``velocity`` is as written. Pairs with the same MIDI file fall into the same split.
+
+Notes are those that are heard: held by the sustain pedal, those of one program and pitch never overlapping, drums as
+long as written (see `sounding_notes`); they are cut where the recording ends. All that is before they are aligned, so
+players who pedal otherwise than written sound longer or shorter than their notes say.
 """
 
 from collections import defaultdict
@@ -51,7 +61,7 @@ from annotated_types import Gt
 
 from timbrel.errors import UserError
 from timbrel.sources import midi_file
-from timbrel.sources.alignment import align
+from timbrel.sources.alignment import align, check_ends, check_lengths, written_seconds
 from timbrel.sources.audio import AudioFile
 from timbrel.sources.base import Found, Header, Note, Performance, Skipped, Song, Stem
 from timbrel.sources.folders import named
@@ -95,6 +105,7 @@ class Pair:
         performance = AudioFile(self.audio)()
         try:
             alignment = align(performance.audio, performance.sample_rate, notes)
+            check_lengths(notes, alignment.heard_s)
         except UserError as error:
             raise UserError(f"{self.audio}: {error}") from error
         if alignment.cost > self.max_cost:
@@ -102,13 +113,24 @@ class Pair:
                 f"{self.audio}: does not match {self.midi.name}; aligning them costs {alignment.cost:.2f}, more than "
                 f"max_cost={self.max_cost:g}: is it the same version of the same piece?"
             )
+        try:
+            check_ends(performance.audio, performance.sample_rate, notes, alignment)
+        except UserError as error:
+            raise UserError(f"{self.audio}: {error}") from error
         seconds = performance.audio.shape[1] / performance.sample_rate
         return replace(performance, notes=until(alignment.warp(notes), seconds))
 
     def header(self) -> Header:
-        """Return what the recording says of itself, once the MIDI file could be read."""
-        self.notes()
-        return AudioFile(self.audio).header()
+        """Return what the recording says of itself, once the MIDI file could be read and may belong to it."""
+        notes = self.notes()
+        header = AudioFile(self.audio).header()
+        seconds = header.frames / header.sample_rate
+        if written_seconds(notes) > seconds:  # A longer recording may be mostly silent: only reading it would show.
+            try:
+                check_lengths(notes, seconds)
+            except UserError as error:
+                raise UserError(f"{self.audio}: {error}") from error
+        return header
 
     def notes(self) -> tuple[Note, ...]:
         """Return the notes as the MIDI file has them, ordered by onset, each with its program."""

@@ -27,6 +27,10 @@ or .wav), the notes in MIDI/, from which exactly that audio was rendered, and th
   less tested are left out: those of train if valid or test has it, those of valid if test has it, so that 1330, 349 and
   225 tracks stay. Slakh2100-split2 and Slakh2100-redux are had from the original folders by naming `splits_v2.json` or
   `redux.json` of https://github.com/ethman/slakh-utils: ``--option split_file=PATH``.
+* **Notes** are those that are heard: held by the sustain pedal (the MIDI files still have it), those of one pitch never
+  overlapping, drums as long as written (see `sounding_notes`). They are cut where the audio ends, and left out where
+  they begin after it; a stem with notes more than 5 s after the end of its audio is left out, as the two are hardly of
+  one track. Audio that goes on without notes, or before the first, is what most stems have.
 * **Programs.** The program is what the MIDI file asks for, the sound is that of the `plugin_name` in `metadata.yaml`:
   in Track00001 program 22, a harmonica, was rendered with an electric organ.
 
@@ -38,6 +42,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +51,7 @@ import yaml
 from timbrel.errors import UserError
 from timbrel.sources import midi_file
 from timbrel.sources.audio import AudioFile
-from timbrel.sources.base import Found, Header, Performance, Skipped, Song, Stem
+from timbrel.sources.base import Found, Header, Note, Performance, Skipped, Song, Stem
 from timbrel.sources.folders import named
 from timbrel.sources.soundfont import DRUMS, sounding_notes, until
 from timbrel.taxonomy import TAXONOMY
@@ -66,6 +71,8 @@ OTHER_SPLIT_HAS_IT = (
 
 _EVALUATED = ("train", "valid", "test")
 """The later, the more its songs are wanted where they were."""
+LATE_S = 5.0
+"""How long after the end of the audio a note may begin: more, and the two are not of one track."""
 _READERS = 16
 """Threads that read metadata: on a bucket each file is a round trip."""
 
@@ -80,6 +87,9 @@ class SlakhOptions:
     duplicates: Literal["omit", "keep"] = "omit"
     """What becomes of tracks whose MIDI file another split has, too: ``keep`` leaves them as the original Slakh2100
     does, so that what is tested on was also trained on."""
+    longer_midi: Literal["omit", "cut"] = "omit"
+    """What becomes of a stem whose MIDI file has notes that begin more than 5 s after the audio ended: ``cut`` stores
+    it without them, for audio that is an excerpt from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +99,33 @@ class SlakhStem:
     audio: Path
     midi: Path
 
+    longer_midi: Literal["omit", "cut"] = "omit"
+
     def __call__(self) -> Performance:
         """Return audio and notes; a note is cut where the audio ends.
 
         Raises:
-            UserError: either file is missing or damaged.
+            UserError: either file is missing or damaged, or the MIDI file is of longer music.
         """
         notes = sounding_notes(*midi_file.read(self.midi).instruments)
         performance = AudioFile(self.audio)()
-        return replace(performance, notes=until(notes, performance.audio.shape[1] / performance.sample_rate))
+        return replace(performance, notes=self._fitting(notes, performance.audio.shape[1] / performance.sample_rate))
 
     def header(self) -> Header:
-        """Return what the audio file says of itself, once the MIDI file could be read."""
-        midi_file.read(self.midi)
-        return AudioFile(self.audio).header()
+        """Return what the audio file says of itself, once the MIDI file could be read and seems to belong to it."""
+        notes = sounding_notes(*midi_file.read(self.midi).instruments)
+        header = AudioFile(self.audio).header()
+        self._fitting(notes, header.frames / header.sample_rate)
+        return header
+
+    def _fitting(self, notes: tuple[Note, ...], seconds: float) -> tuple[Note, ...]:
+        last_s = max((note.onset_s for note in notes), default=0.0)
+        if self.longer_midi == "omit" and last_s > seconds + LATE_S:
+            raise UserError(
+                f"{self.midi}: its last note begins at {last_s:.1f} s, but {self.audio.name} ends after {seconds:.1f} "
+                "s: copy the track again, or say `--option longer_midi=cut` where the audio is an excerpt."
+            )
+        return until(notes, seconds)
 
 
 @dataclass(frozen=True)
@@ -140,7 +163,7 @@ class Slakh:
                 file = given if given.is_absolute() else path / options.split_file
                 tracks = list(_resplit(tracks, _read_split_file(file), file, skipped))
             with ThreadPoolExecutor(_READERS) as readers:
-                read = list(readers.map(_song, tracks))
+                read = list(readers.map(partial(_song, options=options), tracks))
         except OSError as error:
             where = error.filename or path
             raise UserError(f"{where}: cannot be read ({error.strerror or error}); {LAYOUT}.") from error
@@ -215,7 +238,7 @@ def _resplit(tracks: list[_Track], actions: dict[str, Any], file: Path, skipped:
             raise UserError(f"{file}: {name} has the action {entry}; expected null, omit, or move to a split.")
 
 
-def _song(track: _Track) -> tuple[Song | None, list[Skipped]]:
+def _song(track: _Track, options: SlakhOptions) -> tuple[Song | None, list[Skipped]]:
     """Return the song of a track, if it has any stem, and what was left out."""
     skipped: list[Skipped] = []
     file = track.folder / "metadata.yaml"
@@ -234,7 +257,7 @@ def _song(track: _Track) -> tuple[Song | None, list[Skipped]]:
     named_there = {str(name): facts for name, facts in metadata["stems"].items()}
     stems = []
     for name in sorted(named_there):
-        stem = _stem(name, named_there[name], audio, notes)
+        stem = _stem(name, named_there[name], audio, notes, options)
         if isinstance(stem, Stem):
             stems.append(stem)
         else:
@@ -257,7 +280,7 @@ def _by_name(folder: Path, suffixes: tuple[str, ...], skipped: list[Skipped]) ->
     return found
 
 
-def _stem(name: str, facts: Any, audio: dict[str, Path], notes: dict[str, Path]) -> Stem | str:
+def _stem(name: str, facts: Any, audio: dict[str, Path], notes: dict[str, Path], options: SlakhOptions) -> Stem | str:
     """Return the stem of these ``facts`` in metadata.yaml, or why there is none."""
     if not isinstance(facts, dict):
         return "metadata.yaml says nothing of it: copy it again."
@@ -272,7 +295,7 @@ def _stem(name: str, facts: Any, audio: dict[str, Path], notes: dict[str, Path])
         return str(TAXONOMY.unknown(instrument))
     if program is not None and not (isinstance(program, int) and 0 <= program <= DRUMS):
         return f"metadata.yaml gives the program {program!r}; expected 0 to {DRUMS}."
-    return Stem(name, instrument, SlakhStem(audio[name], notes[name]), program)
+    return Stem(name, instrument, SlakhStem(audio[name], notes[name], options.longer_midi), program)
 
 
 def _without_leaks(songs: list[Song], skipped: list[Skipped]) -> Iterator[Song]:

@@ -83,8 +83,9 @@ def sounding_notes(*tracks: pretty_midi.Instrument) -> tuple[Note, ...]:
 
     The sustain pedal holds notes until it is lifted (or, if it never is, until the track's last written note
     ends). A pitch struck again while it sounds ends the earlier note and lasts until the last of them would
-    have ended, so no two notes of one pitch overlap; of two struck together the louder stays. Notes without
-    a length are dropped.
+    have ended, so no two notes of one pitch overlap; of two struck together the louder stays. Drums have no
+    pedal: their notes are as long as written, which says little of how long they ring. Notes without a length
+    are dropped, and so are those before 0 s, which no file can hold.
     """
     by_pitch: dict[int, list[Note]] = {}
     for track in tracks:
@@ -94,8 +95,13 @@ def sounding_notes(*tracks: pretty_midi.Instrument) -> tuple[Note, ...]:
 
 
 def until(notes: Iterable[Note], seconds: float) -> tuple[Note, ...]:
-    """Return what is heard of ``notes`` in audio that ends after ``seconds``."""
-    return tuple(note._replace(offset_s=min(note.offset_s, seconds)) for note in notes if note.onset_s < seconds)
+    """Return what is heard of ``notes`` in audio that ends after ``seconds``.
+
+    Notes are cut there, and those that would begin later are dropped; so are those too short for the library, whose
+    times are float32 (8 microseconds at a minute, 0.2 ms at an hour).
+    """
+    cut = (note._replace(offset_s=min(note.offset_s, seconds)) for note in notes)
+    return tuple(note for note in cut if np.float32(note.onset_s) < np.float32(note.offset_s))
 
 
 def perform(tracks: Sequence[pretty_midi.Instrument], soundfont: Path, sample_rate: int, seconds: float) -> Performance:
@@ -107,7 +113,8 @@ def perform(tracks: Sequence[pretty_midi.Instrument], soundfont: Path, sample_ra
         (render(track, soundfont, sample_rate, seconds) for track in tracks),
         start=np.zeros((1, round(seconds * sample_rate)), np.float32),
     )
-    return Performance(audio=audio, sample_rate=sample_rate, notes=until(sounding_notes(*tracks), seconds))
+    heard = until(sounding_notes(*tracks), audio.shape[1] / sample_rate)
+    return Performance(audio=audio, sample_rate=sample_rate, notes=heard)
 
 
 def render(track: pretty_midi.Instrument, soundfont: Path, sample_rate: int, seconds: float) -> np.ndarray:
@@ -208,15 +215,18 @@ def _load(soundfont: Path, sample_rate: int) -> tuple[Any, int]:
 
 def _pedalled(track: pretty_midi.Instrument) -> Iterator[Note]:
     """Yield the notes of ``track``, held until the pedal is lifted where they end while it is down."""
-    pedal = sorted((change.time, change.value) for change in track.control_changes if change.number == _PEDAL)
-    times = [time for time, _ in pedal]
+    pedal = [change for change in track.control_changes if change.number == _PEDAL]
+    pedal.sort(key=lambda change: change.time)  # Those of one moment stay as written.
+    times = [change.time for change in pedal]
+    lifted = [change.time for change in pedal if change.value < _PEDAL_DOWN]
     last_end = max((note.end for note in track.notes), default=0.0)
     for note in track.notes:
         end = note.end
         state = bisect.bisect_right(times, end) - 1
-        if not track.is_drum and state >= 0 and pedal[state][1] >= _PEDAL_DOWN:
-            end = next((time for time, value in pedal[state:] if value < _PEDAL_DOWN), max(end, last_end))
-        if end > note.start >= 0 and note.velocity > 0:
+        if not track.is_drum and state >= 0 and pedal[state].value >= _PEDAL_DOWN:
+            later = bisect.bisect_right(lifted, end)
+            end = lifted[later] if later < len(lifted) else max(end, last_end)
+        if note.end > note.start >= 0 and note.velocity > 0:
             yield Note(float(note.start), float(end), int(note.pitch), min(int(note.velocity), 127))
 
 

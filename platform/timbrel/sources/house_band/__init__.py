@@ -5,6 +5,9 @@ chords, a form with changing orchestration, and four to eight parts in one of si
 jazz, chamber, funk, electronic); every part is a stem with exact notes. Song ``i`` of seed ``s`` is a
 pure function of ``(s, i)`` and of the options other than ``songs``.
 
+Notes are those that are heard: held by the sustain pedal, those of one pitch never overlapping, drums as long as
+written (see `sounding_notes`), all within the audio.
+
 What it is not: recordings. The timbres are one SoundFont's samples, each program always the same, and the
 notes are a program's idea of music. Numbers measured on it say that a pipeline learns; they say nothing
 about real music, and a model that is to hear real music needs other sources.
