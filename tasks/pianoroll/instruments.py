@@ -94,6 +94,9 @@ def _find(name: str) -> tuple[Sequence[int], int]:
     found = _KNOWN.get(name.casefold())
     if found is None:
         nearest = difflib.get_close_matches(name.casefold(), _KNOWN, n=1, cutoff=0.4)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(NINE)},"
-        raise ValueError(f"unknown instrument '{name}': {hint} or name a General MIDI program or family")
+        if nearest:
+            raise ValueError(f"unknown instrument '{name}': did you mean '{nearest[0]}'?")
+        raise ValueError(
+            f"unknown instrument '{name}': choose from {', '.join(NINE)}, or name a General MIDI program or family"
+        )
     return found
