@@ -19,8 +19,6 @@ from tasks.pianoroll.model import heads
 
 RARITY_EXPONENT = 0.3
 """How far the weights of rare instruments go (the authors' code)."""
-LEAST_LOSS = 1e-6
-"""A term below this is scaled as if it were this: what is learned needs no more emphasis, and none may be infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +70,11 @@ def losses(r: Tensor, roll: Tensor, config: LossConfig) -> dict[str, Tensor]:
     a batch instead, so that the same learning rate goes further by the size of the batch: for their rate, multiply
     by it.
 
-    ``scaling="fixed"``: the weighted sum of the terms. ``scaling="automatic"``: each term's gradient is divided by the
-    term's present value and multiplied by the weighted mean of all, so that a small term is learned from as much as a
-    large one. Nothing is remembered from batch to batch, and the value is still that of the weighted sum. A term that
-    can be brought near 0 is learned from at the cost of the others, though: on a handful of examples those of
-    instrument and pitch go to 0 while the pianoroll's rises.
+    ``scaling="fixed"``: the weighted sum of the terms. ``scaling="automatic"``: of the terms in units of what each
+    would be at logits of 0, where every probability is 1/2. That depends on the targets alone, so that nothing is
+    remembered from batch to batch, and a term that is already learned is not learned from all the more. (Dividing by
+    the term's present value does just that: on a handful of examples the losses of instrument and pitch went to 0,
+    and the pianoroll's rose.)
     """
     if r.shape != roll.shape or r.dim() != 4:
         raise ValueError(
@@ -86,14 +84,18 @@ def losses(r: Tensor, roll: Tensor, config: LossConfig) -> dict[str, Tensor]:
     roll = roll.float()
     logits = heads(r.float())  # in full precision: sums over 88 pitches, and logarithms
     positive = torch.tensor(config.positive_weight, device=r.device)
-    terms = {
-        "roll": _cross_entropy(logits.roll, roll, positive),
-        "pitch": _cross_entropy(logits.pitch, roll.amax(dim=1), positive),
-        "instrument": _cross_entropy(
-            logits.instrument, roll.amax(dim=2), positive * _class_weights(config, r.shape[1]).to(r.device)
-        ),
+    rare = positive * _class_weights(config, r.shape[1]).to(r.device)
+    parts = {
+        "roll": (logits.roll, roll, positive),
+        "pitch": (logits.pitch, roll.amax(dim=1), positive),
+        "instrument": (logits.instrument, roll.amax(dim=2), rare),
     }
-    return {"loss": _total(terms, config), **{name: term.detach() for name, term in terms.items()}}
+    terms = {name: _cross_entropy(*part) for name, part in parts.items()}
+    undecided = {
+        name: _cross_entropy(torch.zeros_like(logit), targets, weight)
+        for name, (logit, targets, weight) in parts.items()
+    }
+    return {"loss": _total(terms, undecided, config), **{name: term.detach() for name, term in terms.items()}}
 
 
 def rarity_weights(shares: Sequence[float]) -> list[float]:
@@ -123,13 +125,14 @@ def _cross_entropy(logits: Tensor, targets: Tensor, positive_weight: Tensor) -> 
     return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive_weight)
 
 
-def _total(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """Return what is minimised. Terms of weight 0 are left out, so that nothing flows back from them."""
+def _total(terms: dict[str, Tensor], undecided: dict[str, Tensor], config: LossConfig) -> Tensor:
+    """Return what is minimised. Terms of weight 0 are left out, so that nothing flows back from them.
+
+    Scaled or not, it is the same where nothing is decided: at logits of 0.
+    """
     weights = {"roll": config.roll, "pitch": config.pitch, "instrument": config.instrument}
-    weighted = {name: weights[name] * term for name, term in terms.items() if weights[name] > 0}
-    total = torch.stack(list(weighted.values())).sum()
-    if config.scaling == "fixed" or len(weighted) == 1:
-        return total
-    mean = total.detach() / sum(weights.values())
-    scaled = [term * mean / terms[name].detach().clamp_min(LEAST_LOSS) for name, term in weighted.items()]
-    return torch.stack(scaled).sum()
+    weights = {name: weight for name, weight in weights.items() if weight > 0}
+    if config.scaling == "fixed" or len(weights) == 1:
+        return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+    mean = torch.stack([weight * undecided[name] for name, weight in weights.items()]).sum() / sum(weights.values())
+    return torch.stack([weight * mean * terms[name] / undecided[name] for name, weight in weights.items()]).sum()
