@@ -21,6 +21,7 @@ from timbrel import markdown
 
 HERE = Path(__file__).parent
 METRICS = ("ROC-AUC", "PR-AUC", "F1", "loss")
+"""Shown of tasks that have no figures of their own."""
 SHOWN_TAGS = 5
 """So many of a piece's tags has the table of pieces."""
 SHOWN_EPOCHS = 5
@@ -33,19 +34,26 @@ def settings_table(name: str) -> list[list[str]]:
     for row in rows_of(HERE / "paper.csv"):
         if row["table"] == name:
             paper[row["setting"], row["metric"]] = row["value"]
-    known = [metric for metric in METRICS if any(key[1] == metric for key in paper)]
     ours = rows_of(HERE / name / "settings.csv")
     fields = list(ours[0])[: list(ours[0]).index("runs")]
-    head = [*fields, "seeds", *METRICS, *(f"paper's {metric}" for metric in known)]
+    there = [column.removesuffix(" mean") for column in ours[0] if column.endswith(" mean")]
+    shown = [metric for metric in there if metric not in METRICS] or list(METRICS)
+    known = [metric for metric in shown if any(key[1] == metric for key in paper)]
+    head = [*fields, "seeds", *shown, *(f"paper's {metric}" for metric in known)]
     table = [head]
     for row in ours:
         cells = [
-            f"{float(row[f'{metric} mean']):.3f} ± {float(row[f'{metric} sd'] or 'nan'):.3f} "
-            f"[{float(row[f'{metric} low']):.3f}, {float(row[f'{metric} high']):.3f}]"
-            for metric in METRICS
+            f"{float(row[f'{metric} mean']):.3f} ± {float(row[f'{metric} sd'] or 'nan'):.3f}"
+            + (
+                f" [{float(row[f'{metric} low']):.3f}, {float(row[f'{metric} high']):.3f}]"
+                if row.get(f"{metric} low")
+                else ""
+            )
+            for metric in shown
         ]
-        setting = row[fields[0]]
-        theirs = [paper.get((setting, metric), "–") for metric in known]
+        values = [row[field] for field in fields]
+        named = ", ".join(f"{field.split('.')[-1]} {value}" for field, value in zip(fields, values, strict=True))
+        theirs = [paper.get((values[0] if len(fields) == 1 else named, metric), "–") for metric in known]
         table.append([*(row[field] or "none" for field in fields), row["runs"], *cells, *theirs])
     return table
 

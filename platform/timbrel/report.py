@@ -34,7 +34,7 @@ def comparison_table(settings: Sequence[Setting]) -> str:
         judged = len(setting.table)
         row = dict(setting.fields)
         row["runs"] = f"{judged}" + (f" of {setting.runs}" if judged < setting.runs else "")
-        for label, column in {**_headline(setting), **COLUMNS}.items():
+        for label, column in columns_of(setting).items():
             if column in setting.table:
                 row[label] = _spread(setting.table[column], setting.interval(column))
         rows.append(row)
@@ -42,11 +42,11 @@ def comparison_table(settings: Sequence[Setting]) -> str:
     return markdown.table(columns, ([row.get(name) for name in columns] for row in rows)) if rows else ""
 
 
-def _headline(setting: Setting) -> dict[str, str]:
-    """Return the columns of figures that a setting's task has beside everybody's, by title."""
+def columns_of(setting: Setting) -> dict[str, str]:
+    """Return the figures that are shown of a setting, by title: first those of its task, then everybody's."""
     names = set(setting.table.get("tags.timbrel.task", ())) & set(registry.names("task"))
     shown = registry.load("task", names.pop()).headline if len(names) == 1 else {}
-    return {title: f"metrics.test/{name}" for title, name in shown.items()}
+    return {**{title: f"metrics.test/{name}" for title, name in shown.items()}, **COLUMNS}
 
 
 def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None) -> str:
@@ -235,7 +235,7 @@ def _settings_table(settings: Sequence[Setting]) -> pd.DataFrame:
     rows = []
     for setting in settings:
         row: dict[str, Any] = {**setting.fields, "runs": len(setting.table)}
-        for label, column in COLUMNS.items():
+        for label, column in columns_of(setting).items():
             values, found = setting.table[column], setting.interval(column)
             ends = {f"{label} low": found.low, f"{label} high": found.high} if found else {}
             row |= {f"{label} mean": values.mean(), f"{label} sd": values.std(), **ends}

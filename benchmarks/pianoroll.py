@@ -1,0 +1,324 @@
+"""Frame-level learning: examples with rolls and CQT, the training step under Ray, and prediction.
+
+    python benchmarks/pianoroll.py --library demo/pianoroll_library
+
+Examples: the pool of Ray actors against the loop that a user would write with librosa and pretty_midi, segment by
+segment: read the song's stems, add them up, transform, and ask each instrument for its piano roll. The same segments,
+the loop in one process; CPU time is that of all processes, Ray's own included, while a long stream is read.
+
+Step: a Ray Train worker that reads the stream, against the same model in the same process on tensors that lie ready.
+
+Prediction: wall time for a minute of audio, its CQT included, on all cores (and on a GPU where there is one).
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import pretty_midi
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+import soundfile
+import torch
+from mixing import cpu_seconds_since, cpu_times
+from tqdm import tqdm
+
+from timbrel import config as configs
+from timbrel import markdown, registry
+from timbrel.config import with_values
+from timbrel.library import Library
+from timbrel.mixing.actors import look_ahead
+from timbrel.mixing.index import StemIndex, build_index
+from timbrel.mixing.plan import plan_mixture
+from timbrel.mixing.pool import Pool, Stream, mix, read_batches, stream_batches
+from timbrel.runtime import WORKER_ENVIRONMENT, ray_session
+from timbrel.settings import Experiment
+from timbrel.task import Task
+from timbrel.trained import TrainedModel
+
+BATCH = 8
+WARM_BATCHES = 12
+"""Read before the clock starts, and still to come when it stops."""
+GOALS = {
+    "cpu_ratio": ">= 1",
+    "two_actors_efficiency": "linear: 1",
+    "step_ratio": ">= 0.95",
+}
+WIDTHS = (8, 32)
+"""Of the networks whose step and prediction are measured: the preset small's, and the paper's."""
+
+
+# The plain loop
+
+
+@cache
+def instruments_of(song: int, index: StemIndex, programs: int) -> tuple[pretty_midi.Instrument, ...]:
+    """Return a song's notes as pretty_midi has them after reading a MIDI file: an instrument a class."""
+    found = [pretty_midi.Instrument(program=0) for _ in range(programs)]
+    for stem in range(int(index.song_stems[song]), int(index.song_stems[song + 1])):
+        for (begin, end), pitch, label in zip(*index.notes_of(stem), strict=True):
+            found[label].notes.append(pretty_midi.Note(100, int(pitch), float(begin), float(end)))
+    return tuple(found)
+
+
+class Hashable:
+    """An index that a cache takes: there is one, so who it is will do."""
+
+    def __init__(self, index: StemIndex) -> None:
+        self.index = index
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.index, name)
+
+
+def plain_example(number: int, index: Any, config: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Make the features and the roll of a segment."""
+    plan = plan_mixture(index, config.mixing, 0, "train", number)
+    audio = np.zeros(config.mixing.samples, dtype=np.float32)
+    for source in plan.sources:
+        path = f"{index.root}/{index.paths[source.stem].as_py()}"
+        first = round(source.start_s * config.mixing.sample_rate)
+        part, _ = soundfile.read(path, config.mixing.samples, first, dtype="float32")
+        audio[: len(part)] += part
+    front_end, frames = config.front_end, config.fine_frames
+    transformed = librosa.cqt(
+        audio, sr=config.mixing.sample_rate, hop_length=front_end.hop, fmin=front_end.f_min, n_bins=front_end.bins
+    )
+    picture = librosa.amplitude_to_db(np.abs(transformed), ref=np.max, top_db=80.0)[:, :frames] / 80 + 1
+    times = plan.sources[0].start_s + np.arange(frames) * front_end.hop / config.mixing.sample_rate
+    song = index.song_of(plan.sources[0].stem)
+    rolls = []
+    for instrument in instruments_of(song, index, len(config.instruments)):
+        roll = instrument.get_piano_roll(times=times)[21 : 21 + front_end.bins] > 0
+        # What pretty_midi gives at so many times is one column short.
+        rolls.append(np.pad(roll, ((0, 0), (0, frames - roll.shape[1]))))
+    fine = np.stack(rolls)
+    return picture, fine.reshape(*fine.shape[:2], -1, config.pool).any(axis=-1)
+
+
+def plain_loop(index: StemIndex, config: Any, examples: int) -> dict[str, float]:
+    """Return CPU and wall time of a segment in ms."""
+    hashable = Hashable(index)
+    for number in range(BATCH):
+        plain_example(number, hashable, config)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for number in range(BATCH, BATCH + examples):
+        plain_example(number, hashable, config)
+    spent = time.process_time() - cpu, time.perf_counter() - wall
+    return dict(zip(("cpu_ms", "wall_ms"), (seconds / examples * 1000 for seconds in spent), strict=True))
+
+
+def pool(stream: Stream, examples: int, actors: int) -> dict[str, float]:
+    """Return CPU and wall time of a segment in ms, in the middle of a stream."""
+    length = examples + 2 * WARM_BATCHES * BATCH
+    batches = read_batches(stream_batches(stream, 0, length, BATCH, Pool(actors, 0.9)))
+    for _ in range(WARM_BATCHES):
+        next(batches)
+    wall, before = time.perf_counter(), cpu_times()
+    for _ in range(examples // BATCH):
+        next(batches)
+    spent = cpu_seconds_since(before), time.perf_counter() - wall
+    for _ in batches:
+        pass
+    return dict(zip(("cpu_ms", "wall_ms"), (seconds / examples * 1000 for seconds in spent), strict=True))
+
+
+def data_figures(index: StemIndex, task: Task, config: Any, rounds: int, examples: int) -> dict[str, Any]:
+    """Return all sides' figures, alternating."""
+    stream = Stream(ray.put(index), config.mixing, 0, "train", maker=task.example_maker(config))
+    sides = {
+        "plain loop": lambda: plain_loop(index, config, examples),
+        "pool, 1 actor": lambda: pool(stream, examples, 1),
+        "pool, 2 actors": lambda: pool(stream, examples, 2),
+    }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    with tqdm(total=rounds * len(sides), unit="side", file=sys.stderr) as bar:
+        for _, (name, measure) in itertools.product(range(rounds), sides.items()):
+            bar.set_description(name)
+            found[name].append(measure())
+            bar.update()
+    plain, one, two = found.values()
+    pairs = list(zip(plain, one, two, strict=True))
+    return {
+        "sides": {name: {key: spread([row[key] for row in rows]) for key in rows[0]} for name, rows in found.items()},
+        "cpu_ratio": spread([a["cpu_ms"] / b["cpu_ms"] for a, b, _ in pairs]),
+        "two_actors_efficiency": spread([b["wall_ms"] / c["wall_ms"] / 2 for _, b, c in pairs]),
+    }
+
+
+# The step
+
+
+def timed_worker(settings: dict[str, Any]) -> None:
+    """Train on the stream and on tensors that lie ready, in turn; what a Ray Train worker does."""
+    from timbrel.training.loop import Learner
+
+    torch.set_num_threads(settings["threads"])
+    task = registry.load("task", "pianoroll")
+    config = configs.from_json(task.config_type, settings["config"], "the benchmark")
+    learner = Learner(task, config, ray.train.torch.get_device())
+    batches = read_batches(ray.train.get_dataset_shard("train"))
+    ready = [next(batches) for _ in range(settings["steps"])]
+    learner.train_epoch(ready[:3])
+    figures = []
+    for _ in range(settings["rounds"]):
+        # What the pool has made in advance is used up first, or the stream would be read for nothing.
+        learner.train_epoch(itertools.islice(batches, settings["ahead"]))
+        begin = time.perf_counter()
+        learner.train_epoch(itertools.islice(batches, settings["steps"]))
+        streamed = time.perf_counter() - begin
+        time.sleep(settings["rest_s"])  # the pool fills its queue and rests
+        begin = time.perf_counter()
+        learner.train_epoch(ready)
+        figures.append({"stream": streamed, "ready": time.perf_counter() - begin})
+    Path(settings["answer"]).write_text(json.dumps(figures))
+
+
+def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: int) -> dict[str, Any]:
+    """Return the time of a step in ms on the stream and on tensors that lie ready, and their ratio."""
+    cpus = int(ray.cluster_resources()["CPU"])
+    stream = Stream(ray.put(index), config.mixing, 0, "train", maker=task.example_maker(config))
+    ahead = 12
+    total = (steps + rounds * (steps + ahead) + 2 * ahead) * BATCH
+    gpu = torch.cuda.is_available()
+    pool = Pool(1, 0.5)
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "figures.json"
+        ray.train.torch.TorchTrainer(
+            timed_worker,
+            train_loop_config={
+                "config": configs.to_json(config),
+                "threads": cpus,
+                "steps": steps,
+                "rounds": rounds,
+                "ahead": ahead,
+                "rest_s": 3.0,
+                "answer": str(answer),
+            },
+            datasets={"train": lambda: stream_batches(stream, 0, total, BATCH, pool)},
+            dataset_config=ray.train.DataConfig(execution_options=look_ahead(BATCH * stream.example_bytes, pool, 1)),
+            scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker={"CPU": 1}),
+            run_config=ray.train.RunConfig(
+                name="benchmark",
+                storage_path=folder,
+                worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},  # type: ignore[call-arg]
+            ),
+        ).fit()
+        rows = json.loads(answer.read_text())
+    return {
+        "stream_ms": spread([row["stream"] / steps * 1000 for row in rows]),
+        "ready_ms": spread([row["ready"] / steps * 1000 for row in rows]),
+        "step_ratio": spread([row["ready"] / row["stream"] for row in rows]),
+    }
+
+
+# Prediction
+
+
+def prediction_figures(index: StemIndex, task: Task, config: Experiment, rounds: int) -> dict[str, float]:
+    """Return the seconds that a minute of audio takes."""
+    model = task.build_model(config)
+    trained = TrainedModel(task, config, {}, model.state_dict())
+    windows = list(mix(Stream(index, config.mixing, 0, "train"), index, range(8))["audio"])  # 8 s of each are new
+    list(trained.predictions(windows[:2]))
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        list(trained.predictions(windows, batch_size=8))
+        seconds.append((time.perf_counter() - begin) / (len(windows) * 8) * 60)
+    return spread(seconds)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median and range."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def measure(library: Library, rounds: int, examples: int, steps: int) -> dict[str, Any]:
+    """Return all figures."""
+    task = registry.load("task", "pianoroll")
+    base = with_values(task.config_type(), {"front_end.engine": "librosa"})
+    index = build_index(library, "train", task, base)
+    figures: dict[str, Any] = {"rounds": rounds, "examples": examples, "steps": steps, "cores": torch.get_num_threads()}
+    with ray_session():
+        figures["data"] = data_figures(index, task, base, rounds, examples)
+        figures["step"] = {
+            str(width): step_figures(index, task, with_values(base, {"model.width": width}), rounds, steps)
+            for width in WIDTHS
+        }
+    engines = ["librosa", "torch"] if torch.cuda.is_available() else ["librosa"]
+    figures["prediction"] = {
+        f"{width}, {engine}": prediction_figures(
+            index, task, with_values(base, {"model.width": width, "front_end.engine": engine}), rounds
+        )
+        for width, engine in itertools.product(WIDTHS, engines)
+    }
+    return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures for people."""
+
+    def cell(value: dict[str, float], digits: int = 1) -> str:
+        low, high = (f"{value[key]:.{digits}f}" for key in ("low", "high"))
+        return f"{value['median']:.{digits}f} [{low}, {high}]"
+
+    data = figures["data"]
+    ratios = [
+        ["plain loop ÷ pool, CPU of a segment (`cpu_ratio`)", cell(data["cpu_ratio"], 2), GOALS["cpu_ratio"]],
+        ["from 1 to 2 actors, share of twice the speed", cell(data["two_actors_efficiency"], 2), "linear"],
+    ]
+    for width, step in figures["step"].items():
+        ratios.append(
+            [f"step on ready tensors ÷ step under Ray, width {width}", cell(step["step_ratio"], 2), GOALS["step_ratio"]]
+        )
+    return "\n\n".join(
+        [
+            f"{figures['rounds']} rounds of {figures['examples']} segments and {figures['steps']} steps, "
+            f"{figures['cores']} cores; median [range].",
+            markdown.table(
+                ["10 s segments with CQT and rolls", "CPU ms a segment", "wall ms a segment"],
+                [[name, cell(row["cpu_ms"]), cell(row["wall_ms"])] for name, row in data["sides"].items()],
+            ),
+            markdown.table(["ratio", "measured", "goal"], ratios),
+            markdown.table(
+                ["width", "ms a step under Ray", "ms a step on ready tensors"],
+                [
+                    [width, cell(row["stream_ms"], 0), cell(row["ready_ms"], 0)]
+                    for width, row in figures["step"].items()
+                ],
+            ),
+            markdown.table(
+                ["prediction: width, engine", "s for a minute of audio"],
+                [[name, cell(value, 2)] for name, value in figures["prediction"].items()],
+            ),
+        ]
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, required=True, help="a prepared library with notes, at 16 kHz")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--examples", type=int, default=480, help="segments a round and side")
+    parser.add_argument("--steps", type=int, default=20, help="training steps a round and side")
+    parser.add_argument("--json", action="store_true", help="print figures for scripts")
+    arguments = parser.parse_args()
+    figures = measure(Library.open(arguments.library), arguments.rounds, arguments.examples, arguments.steps)
+    print(json.dumps(figures, indent=1) if arguments.json else table(figures))
+
+
+if __name__ == "__main__":
+    main()
