@@ -102,20 +102,6 @@ def test_midi_refuses_what_does_not_fit(tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
-@given(arrays(bool, st.tuples(st.integers(0, 5), st.integers(0, 20))))
-def test_notes_are_the_runs_of_a_roll(roll):
-    expected = []
-    for pitch, row in enumerate(roll):
-        text = "".join("x" if on else " " for on in row)
-        at = 0
-        for run in text.split(" "):
-            if run:
-                expected.append((pitch, at, at + len(run)))
-            at += len(run) + 1
-    assert sorted(multitrack.notes(roll)) == expected
-    assert [note[1] for note in multitrack.notes(roll)] == sorted(note[1] for note in expected)
-
-
 def rolls(frames=20):
     rng = np.random.default_rng(0)
     roll, pitch, instrument = rng.random((3, 88, frames)), rng.random((88, frames)), rng.random((3, frames))

@@ -99,8 +99,10 @@ def train_trials(
     for config in known:
         key = evaluation_key(task, config)
         if key not in sets:
-            rules = config.evaluation
-            print(f"mixing {rules.valid_examples} validation and {rules.test_examples} test examples", flush=True)
+            valid, test = (
+                count or "all" for count in (config.evaluation.valid_examples, config.evaluation.test_examples)
+            )
+            print(f"mixing {valid} validation and {test} test examples", flush=True)
             sets[key] = render_evaluation_sets(task, config, place.library, share.pool)
     trial_configs = TrialConfigs(task.name, configs.to_json(search.base))
     job = Job(

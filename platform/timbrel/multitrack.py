@@ -19,6 +19,7 @@ import numpy as np
 import pretty_midi
 
 from timbrel.errors import UserError
+from timbrel.mixing.rolls import notes_of
 
 VELOCITY = 80
 """Of every note: a roll does not say how loud it was."""
@@ -75,26 +76,12 @@ def write_midi(
         if not played.any():
             continue
         track = pretty_midi.Instrument(program, name=name)
-        for pitch, start, stop in notes(played):
-            begin, end = first_s + start * frame_s, first_s + stop * frame_s
-            track.notes.append(pretty_midi.Note(VELOCITY, low + pitch, begin, end))
+        for begin, end, pitch in zip(*notes_of(played, frame_s), strict=True):
+            track.notes.append(pretty_midi.Note(VELOCITY, low + int(pitch), first_s + begin, first_s + end))
         midi.instruments.append(track)
     content = io.BytesIO()
     midi.write(content)
     _write(path, content)
-
-
-def notes(roll: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return the runs of frames that are on in a roll ``(pitch, frame)``, by their beginning.
-
-    Returns:
-        For each run its pitch (counted from the roll's first), its first frame, and the frame after its last.
-    """
-    edges = np.diff(np.pad(roll.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    pitches, starts = np.nonzero(edges == 1)  # pitch by pitch, as are the ends
-    _, stops = np.nonzero(edges == -1)
-    order = np.lexsort((pitches, starts))
-    return list(zip(pitches[order].tolist(), starts[order].tolist(), stops[order].tolist(), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

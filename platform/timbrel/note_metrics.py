@@ -36,52 +36,19 @@ implementation of common MIR metrics", ISMIR 2014.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from mir_eval.transcription import match_notes
 from mir_eval.util import midi_to_hz
 
 from timbrel import metrics
+from timbrel.mixing.rolls import NoteArrays, notes_of
 from timbrel.transcription import Scores, Thresholds, validate
 
 CRITERIA: dict[str, float | None] = {"onset": None, "onset_offset": 0.2}
 """Share of the true note's length that its offset may be missed by, by criterion; None leaves offsets out."""
 LOWEST_PITCH = 21
 """MIDI number of the first row of a roll: A0, the lowest key of a piano."""
-
-
-class NoteArrays(NamedTuple):
-    """Notes as columns, ``(note,)`` each."""
-
-    onset_s: np.ndarray
-    offset_s: np.ndarray
-    pitch: np.ndarray
-
-
-def notes_of(roll: np.ndarray, frame_s: float, gap: int = 0, shortest: int = 1) -> NoteArrays:
-    """Return the notes of one roll, bool ``(pitch, frame)``, in the order of onset and pitch.
-
-    Every run of frames that are on is a note, from the start of its first frame to the end of its last one. A
-    note's pitch is its row. Two ways of cleaning a roll, ours and not the paper's, are off by default: notes of
-    one pitch that are at most ``gap`` frames apart become one, and of what is then there, notes of fewer than
-    ``shortest`` frames are dropped.
-    """
-    if np.ndim(roll) != 2 or roll.dtype != bool:
-        raise ValueError(f"expected a roll (pitch, frame) of type bool, got {np.shape(roll)} of {roll.dtype}")
-    if not (np.isfinite(frame_s) and frame_s > 0):
-        raise ValueError(f"expected frames of more than 0 s, got {frame_s}")
-    if gap < 0 or shortest < 1:
-        raise ValueError(f"expected a gap of at least 0 and notes of at least 1 frame, got {gap} and {shortest}")
-    changes = np.diff(roll.astype(np.int8), axis=1, prepend=0, append=0)
-    pitch, first = np.nonzero(changes == 1)  # pitch by pitch, so the n-th begin and the n-th end are one note's
-    end = np.nonzero(changes == -1)[1]
-    apart = (pitch[1:] != pitch[:-1]) | (first[1:] - end[:-1] > gap)
-    begins, ends = (side[: pitch.size] for side in (np.append(True, apart), np.append(apart, True)))
-    pitch, first, end = pitch[begins], first[begins], end[ends]
-    kept = np.flatnonzero(end - first >= shortest)
-    order = kept[np.lexsort((pitch[kept], first[kept]))]
-    return NoteArrays(onset_s=first[order] * frame_s, offset_s=end[order] * frame_s, pitch=pitch[order])
 
 
 def note_counts(reference: NoteArrays, estimate: NoteArrays, offset_ratio: float | None) -> tuple[int, int, int]:

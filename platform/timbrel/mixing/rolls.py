@@ -24,6 +24,7 @@ frames: a roll has no onsets.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -86,3 +87,36 @@ def pitch_roll(roll: np.ndarray) -> np.ndarray:
 def instrument_roll(roll: np.ndarray) -> np.ndarray:
     """Return where a class plays any pitch: ``(..., class, pitch, frame)`` to ``(..., class, frame)``."""
     return np.asarray(roll.any(axis=-2))
+
+
+class NoteArrays(NamedTuple):
+    """Notes as columns, ``(note,)`` each."""
+
+    onset_s: np.ndarray
+    offset_s: np.ndarray
+    pitch: np.ndarray
+
+
+def notes_of(roll: np.ndarray, frame_s: float, gap: int = 0, shortest: int = 1) -> NoteArrays:
+    """Return the notes of one roll, bool ``(pitch, frame)``, in the order of onset and pitch.
+
+    Every run of frames that are on is a note, from the start of its first frame to the end of its last one. A
+    note's pitch is its row. Two ways of cleaning a roll, ours and not the paper's, are off by default: notes of
+    one pitch that are at most ``gap`` frames apart become one, and of what is then there, notes of fewer than
+    ``shortest`` frames are dropped.
+    """
+    if np.ndim(roll) != 2 or roll.dtype != bool:
+        raise ValueError(f"expected a roll (pitch, frame) of type bool, got {np.shape(roll)} of {roll.dtype}")
+    if not (np.isfinite(frame_s) and frame_s > 0):
+        raise ValueError(f"expected frames of more than 0 s, got {frame_s}")
+    if gap < 0 or shortest < 1:
+        raise ValueError(f"expected a gap of at least 0 and notes of at least 1 frame, got {gap} and {shortest}")
+    changes = np.diff(roll.astype(np.int8), axis=1, prepend=0, append=0)
+    pitch, first = np.nonzero(changes == 1)  # pitch by pitch, so the n-th begin and the n-th end are one note's
+    end = np.nonzero(changes == -1)[1]
+    apart = (pitch[1:] != pitch[:-1]) | (first[1:] - end[:-1] > gap)
+    begins, ends = (side[: pitch.size] for side in (np.append(True, apart), np.append(apart, True)))
+    pitch, first, end = pitch[begins], first[begins], end[ends]
+    kept = np.flatnonzero(end - first >= shortest)
+    order = kept[np.lexsort((pitch[kept], first[kept]))]
+    return NoteArrays(onset_s=first[order] * frame_s, offset_s=end[order] * frame_s, pitch=pitch[order])
