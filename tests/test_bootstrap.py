@@ -74,15 +74,29 @@ def test_every_draw_agrees_with_scikit_learn(seed):
 def test_areas_agree_with_scikit_learn_for_any_weights(seed, steps, examples):
     rng = np.random.default_rng(seed)
     labels, scores = rng.integers(0, 2, examples), rng.integers(0, steps + 1, examples) / steps
-    weights = rng.integers(0, 4, (examples, 5)).astype(float)
-    areas = bootstrap._class_areas(labels, scores, weights)
+    songs = rng.permutation(np.arange(examples) % 7)
+    drawn = rng.integers(0, 4, (5, songs.max() + 1)).astype(float)
+    areas = bootstrap._class_areas(labels, scores, songs, drawn)
     for draw in range(5):
-        w = weights[:, draw]
+        w = drawn[draw, songs]
         if len(set(labels[w > 0])) < 2:
             assert np.isnan(areas[:, draw]).all()
             continue
         expected = [area(labels, scores, sample_weight=w) for area in (roc_auc_score, average_precision_score)]
         np.testing.assert_allclose(areas[:, draw], expected, rtol=1e-10)
+
+
+def test_very_many_scores_are_ranked_nearly_as_they_are():
+    """Frames, for instance. With as many scores as there are corners, and with more, whose neighbours are joined."""
+    rng = np.random.default_rng(0)
+    for examples, tolerance in ((bootstrap.CORNERS, 1e-12), (30 * bootstrap.CORNERS + 7, 1e-3)):
+        labels = (rng.random(examples) < 0.1).astype(float)
+        scores = np.clip(0.7 * rng.random(examples) + 0.3 * labels * rng.random(examples), 0, 1)
+        songs, once = rng.integers(0, 9, examples), np.ones((1, 9))
+        areas = bootstrap._class_areas(labels, scores, songs, once)[:, 0]
+        expected = [area(labels, scores) for area in (roc_auc_score, average_precision_score)]
+        np.testing.assert_allclose(areas, expected, atol=tolerance)
+        assert len(np.unique(bootstrap._corners(scores))) == bootstrap.CORNERS
 
 
 def test_every_song_once_gives_the_plain_metrics():
