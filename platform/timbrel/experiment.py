@@ -17,7 +17,7 @@ from timbrel.errors import UserError
 from timbrel.launch import Workplace, announce, follow, train_trials
 from timbrel.outputs import FOLDER
 from timbrel.rejudge import judge_trial
-from timbrel.report import comparison_table, report
+from timbrel.report import columns_of, comparison_table, report
 from timbrel.runtime import ray_session
 from timbrel.search import Search
 from timbrel.settings import Experiment
@@ -46,7 +46,7 @@ def train_once(
         tags |= {"timbrel.kind": "train", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
         train_trials(Search(task, config), place, tags, parent, resume=earlier is not None)
     (run,) = place.tracker.find({"timbrel.folder": folder}, limit=1)
-    print(f"{task.name}: run {run.info.run_id} finished; test {_figures(run.data.metrics)}")
+    print(f"{task.name}: run {run.info.run_id} finished; test {_figures(task, run.data.metrics)}")
     return str(run.info.run_id)
 
 
@@ -234,6 +234,6 @@ def _new_folder(name: str, fingerprint: str) -> str:
     return f"{name}-{fingerprint}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
 
 
-def _figures(values: Mapping[str, float]) -> str:
-    shown = {"ROC-AUC": "test/roc_auc_macro", "PR-AUC": "test/pr_auc_macro", "loss": "test/loss", "F1": "test/f1_macro"}
-    return ", ".join(f"{label} {values[name]:.3f}" for label, name in shown.items() if name in values)
+def _figures(task: Task, values: Mapping[str, float]) -> str:
+    columns = {label: name.removeprefix("metrics.") for label, name in columns_of(task).items()}
+    return ", ".join(f"{label} {values[name]:.3f}" for label, name in columns.items() if name in values)

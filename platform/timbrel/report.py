@@ -10,6 +10,7 @@ import pandas as pd
 from timbrel import bootstrap, figures, markdown, metrics, registry
 from timbrel.compare import Judged, Setting, alike, compared_runs, numeric, settings_of
 from timbrel.errors import UserError
+from timbrel.task import Task
 from timbrel.tracking import Tracker
 
 COLUMNS = {
@@ -34,7 +35,7 @@ def comparison_table(settings: Sequence[Setting]) -> str:
         judged = len(setting.table)
         row = dict(setting.fields)
         row["runs"] = f"{judged}" + (f" of {setting.runs}" if judged < setting.runs else "")
-        for label, column in columns_of(setting).items():
+        for label, column in columns_of(_task_of(setting)).items():
             if column in setting.table:
                 row[label] = _spread(setting.table[column], setting.interval(column))
         rows.append(row)
@@ -42,11 +43,16 @@ def comparison_table(settings: Sequence[Setting]) -> str:
     return markdown.table(columns, ([row.get(name) for name in columns] for row in rows)) if rows else ""
 
 
-def columns_of(setting: Setting) -> dict[str, str]:
-    """Return the figures that are shown of a setting, by title: first those of its task, then everybody's."""
+def columns_of(task: Task | None) -> dict[str, str]:
+    """Return the figures that are shown of a task's runs, by title: first its own, then everybody's."""
+    own = task.headline if task else {}
+    return {**{title: f"metrics.test/{name}" for title, name in own.items()}, **COLUMNS}
+
+
+def _task_of(setting: Setting) -> Task | None:
+    """Return the task of a setting's runs, None if it is not installed, or they are of several."""
     names = set(setting.table.get("tags.timbrel.task", ())) & set(registry.names("task"))
-    shown = registry.load("task", names.pop()).headline if len(names) == 1 else {}
-    return {**{title: f"metrics.test/{name}" for title, name in shown.items()}, **COLUMNS}
+    return registry.load("task", names.pop()) if len(names) == 1 else None
 
 
 def report(tracker: Tracker, run_ids: Sequence[str], folder: Path | None = None) -> str:
@@ -235,7 +241,7 @@ def _settings_table(settings: Sequence[Setting]) -> pd.DataFrame:
     rows = []
     for setting in settings:
         row: dict[str, Any] = {**setting.fields, "runs": len(setting.table)}
-        for label, column in columns_of(setting).items():
+        for label, column in columns_of(_task_of(setting)).items():
             values, found = setting.table[column], setting.interval(column)
             ends = {f"{label} low": found.low, f"{label} high": found.high} if found else {}
             row |= {f"{label} mean": values.mean(), f"{label} sd": values.std(), **ends}
