@@ -18,6 +18,7 @@ from timbrel.config import (
     flatten,
     from_json,
     from_tree,
+    spread_branches,
     to_json,
     with_values,
 )
@@ -149,6 +150,59 @@ def test_numbers_are_finite(path, value):
 def test_seeds_are_what_numpy_and_pytorch_take(path, seed):
     with pytest.raises(UserError, match=f"{path}={seed}"):
         with_values(MULTI_INSTRUMENT(), {path: seed})
+
+
+def test_branches_are_spread_to_their_fields():
+    values = {"seed": 1, "mixing": {"p_musical": 0.5, "effects": {"gain": {"p": 0.0}}, "effects.peaking.p": 1.0}}
+    assert spread_branches(values) == {
+        "seed": 1,
+        "mixing.p_musical": 0.5,
+        "mixing.effects.gain.p": 0.0,
+        "mixing.effects.peaking.p": 1.0,
+    }
+    assert spread_branches(spread_branches(values)) == spread_branches(values)
+    assert spread_branches({}) == {}
+    with pytest.raises(UserError, match=r"'mixing\.seconds' is given twice"):
+        spread_branches({"mixing.seconds": 4.0, "mixing": {"seconds": 5.0}})
+
+
+@settings(max_examples=30)
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_a_branch_is_as_good_as_its_fields(values):
+    tree = {}
+    for path, value in values.items():
+        *parents, leaf = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = value
+    assert spread_branches(tree) == values
+    assert with_values(MULTI_INSTRUMENT(), tree) == with_values(MULTI_INSTRUMENT(), values)
+
+
+def test_a_branch_changes_no_more_than_it_names():
+    config = with_values(MULTI_INSTRUMENT(), {"mixing": {"p_musical": 0.9, "effects": {"gain": {"p": "0.1"}}}})
+    changed = {path for path, value in flatten(config).items() if flatten(MULTI_INSTRUMENT())[path] != value}
+    assert changed == {"mixing.p_musical", "mixing.effects.gain.p"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mixing": {"p_musicl": 0.5}}, r"'mixing\.p_musicl': did you mean 'mixing\.p_musical'"),
+        (
+            {"mixing": {"effects": {"gian": {"p": 1}}}},
+            r"'mixing\.effects\.gian\.p': did you mean 'mixing\.effects\.gain\.p'",
+        ),
+        ({"mixin": {"p_musical": 0.5}}, r"'mixin\.p_musical': did you mean 'mixing\.p_musical'"),
+        ({"mixing": {"p_musical": {"low": 0.5}}}, r"unknown config field 'mixing\.p_musical\.low'"),
+        ({"mixing": {}}, "unknown config field 'mixing'"),
+        ({"mixing": {"p_musical": 1.5}}, r"mixing\.p_musical=1\.5: .*less than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_in_a_branch_is_named_by_its_path(values, message):
+    with pytest.raises(UserError, match=message):
+        with_values(MULTI_INSTRUMENT(), values)
 
 
 def test_assignments():

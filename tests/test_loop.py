@@ -207,6 +207,80 @@ def test_prediction_does_not_depend_on_the_batch_size_and_leaves_training_alone(
     assert whole.dtype == np.float32
 
 
+# Plain SGD, as the multitask paper trains
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_takes_the_steps_of_its_definition(learner, examples, momentum):
+    """v = momentum v + gradient; weight -= lr v: on a quadratic, by hand."""
+    config = learner(training__optimizer="sgd", training__momentum=momentum).config
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = make_optimizer([{"params": [weight], "lr": 0.1}], 0, config.training)
+    expected, velocity = 1.0, 0.0
+    for _ in range(5):
+        optimizer.zero_grad()
+        (weight**2 / 2).sum().backward()
+        optimizer.step()
+        velocity = momentum * velocity + expected
+        expected -= 0.1 * velocity
+        assert weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_sgd_has_the_rates_of_its_groups_and_their_decay(learner, examples):
+    train = examples(16)
+    subject = learner(
+        training__optimizer="sgd",
+        training__momentum=0.5,
+        transfer__head_lr=0.01,
+        transfer__backbone_lr=0.001,
+        training__decay_steps=2,
+    )
+    seen = []
+    for _ in range(4):
+        subject.train_epoch(batches(train)[:1])
+        seen.append(rates(subject))
+    assert type(subject.optimizer) is torch.optim.SGD
+    assert {(group["momentum"], group["nesterov"]) for group in subject.optimizer.param_groups} == {(0.5, False)}
+    np.testing.assert_allclose(seen, [[0.01, 0.001]] * 2 + [[0.003, 0.0003]] * 2)
+
+
+def test_sgd_learns_and_resumes_to_the_bit(learner, examples, tmp_path):
+    train, values = examples(16), {"training__optimizer": "sgd", "transfer__head_lr": 0.1}
+    undisturbed = learner(**values)
+    expected = [undisturbed.train_epoch(batches(train))["loss"] for _ in range(4)]
+    assert expected[-1] < expected[0]
+    first, second = learner(**values), learner(**values)
+    got = [first.train_epoch(batches(train))["loss"] for _ in range(2)]
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    got += [second.train_epoch(batches(train))["loss"] for _ in range(2)]
+    assert got == expected
+
+
+def test_the_optimiser_is_of_the_schedule_decay_alone(learner):
+    """two_stage begins with Adam and ends with Nesterov's SGD, whatever the other schedule's optimiser."""
+    training = learner(training__optimizer="sgd", training__momentum=0.1, **TWO_STAGE).config.training
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
+    assert type(make_optimizer(groups, 0, training)) is torch.optim.Adam
+    later = make_optimizer(groups, 1, training)
+    assert (later.param_groups[0]["momentum"], later.param_groups[0]["nesterov"]) == (0.9, True)
+    adam = learner(training__momentum=0.1).config.training
+    assert type(make_optimizer(groups, 0, adam)) is torch.optim.Adam
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"training__momentum": 1.0}, r"training\.momentum=1\.0: .*less than 1"),
+        ({"training__momentum": -0.1}, r"training\.momentum=-0\.1"),
+        ({"training__optimizer": "sdg"}, r"training\.optimizer=sdg: .*'adam' or 'sgd'"),
+    ],
+)
+def test_an_optimiser_that_can_not_be_is_refused(learner, values, reason):
+    with pytest.raises(UserError, match=reason):
+        learner(**values)
+
+
 # Two stages, as the CNN's authors train
 
 

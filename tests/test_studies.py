@@ -1,5 +1,7 @@
 """The installed tasks, sources and studies: found by name, and fit for their configs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ray import tune
@@ -7,7 +9,7 @@ from ray import tune
 from timbrel import registry
 from timbrel.config import field_types, flatten, spread_branches, with_values
 from timbrel.errors import UserError
-from timbrel.study import Study
+from timbrel.study import Study, short
 
 STUDIES = registry.names("study")
 
@@ -156,3 +158,76 @@ def test_variants_of_a_grid():
     assert len({(values["seed"], values["transfer.mode"]) for values in variants}) == len(variants) == 4
     assert variants == Study.variants({**study.space, "mixing.p_musical": tune.uniform(0, 1)}, seed=3)
     assert Study.variants({}) == [{}]
+
+
+# Some combinations of a branch's fields instead of all
+
+
+def effects_study(*values, **more):
+    return make(mixing__effects__gain=tune.grid_search(list(values)), **more)
+
+
+def test_a_grid_over_a_branch_has_the_combinations_it_names():
+    study = effects_study({"low": -3.0, "high": 3.0}, {"low": -9.0, "high": 9.0}, seed=tune.grid_search([0, 1]))
+    study.check(base(study))
+    made = [with_values(base(study), values) for values in Study.variants(study.space)]
+    found = {(config.seed, config.mixing.effects.gain.low, config.mixing.effects.gain.high) for config in made}
+    assert found == {(seed, -width, width) for seed in (0, 1) for width in (3.0, 9.0)}
+    assert {config.mixing.effects.gain.p for config in made} == {0.5}  # what it does not name stays
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"lo": 1.0}, r"'mixing\.effects\.gain\.lo': did you mean 'mixing\.effects\.gain\.low'"),
+        ({"low": 7.0}, r"mixing\.effects\.gain: low \(7"),
+        ({"p": 2.0}, r"mixing\.effects\.gain\.p=2"),
+        ({}, "unknown config field 'mixing.effects.gain'"),
+    ],
+)
+def test_a_branch_that_does_not_fit_is_refused(value, message):
+    study = effects_study({"p": 0.0}, value)
+    with pytest.raises(UserError, match=message):
+        study.check(base(study))
+
+
+def test_a_field_that_is_fixed_and_varied_is_refused():
+    study = dataclasses.replace(effects_study({"p": 0.0}), fixed={"mixing.effects.gain.p": 1.0})
+    with pytest.raises(UserError, match=r"'mixing\.effects\.gain\.p' is given twice"):
+        study.check(registry.load("task", study.task).config_type())
+
+
+def test_what_the_user_gives_is_no_longer_varied():
+    study = make(seed=tune.grid_search([0, 1]), mixing__p_musical=tune.grid_search([0, 1]))
+    assert set(study.without(["seed"]).space) == {"mixing.p_musical"}
+    assert set(study.without(["training.epochs"]).space) == {"seed", "mixing.p_musical"}
+    assert set(study.space) == {"seed", "mixing.p_musical"}
+
+
+def test_a_field_that_is_varied_with_others_can_not_be_given():
+    study = effects_study({"low": -3.0, "high": 3.0}, seed=tune.grid_search([0, 1]))
+    with pytest.raises(UserError, match=r"varies mixing\.effects\.gain\.p together with all of mixing\.effects\.gain:"):
+        study.without(["mixing.effects.gain.p"])
+    # Its neighbours can be, those whose names only begin alike too.
+    assert set(study.without(["seed", "mixing.effects.peaking.p"]).space) == {"mixing.effects.gain"}
+    ablation = registry.load("study", "multitask_ablation")
+    with pytest.raises(UserError, match=r"leave it out, or train single runs with `timbrel train pianoroll`"):
+        ablation.without(["loss.roll"])
+    assert ablation.without(["loss_", "lr"]).space == ablation.space
+
+
+def test_a_study_says_what_it_varies():
+    study = effects_study(
+        {"low": -3.0, "high": 3.0}, {"p": 0.0}, seed=tune.grid_search([0, 1]), mixing__p_musical=tune.uniform(0, 0.5)
+    )
+    assert study.describe("mixing.effects.gain") == "each of low=-3 high=3, p=0"
+    assert study.describe("seed") == "each of 0, 1"
+    assert study.describe("mixing.p_musical") == "uniform (0, 0.5)"
+    assert short({"a": {"b": 1 / 3, "c": "x"}, "d": True}) == "a=b=0.333 c=x d=True"
+
+
+def test_the_ablation_is_table_2():
+    study = registry.load("study", "multitask_ablation")
+    made = [with_values(base(study), values).loss for values in Study.variants(study.space)]
+    weights = [(loss.roll, loss.instrument, loss.pitch) for loss in made]
+    assert weights == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]

@@ -78,11 +78,18 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def spread_branches(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by the dotted paths of fields, where some are given for a branch: ``{"loss": {"roll": 1.0}}``."""
+    """Return values by the dotted paths of fields, where some are given for a branch: ``{"loss": {"roll": 1.0}}``.
+
+    Raises:
+        UserError: a field is given both by itself and in its branch.
+    """
     spread: dict[str, Any] = {}
     for path, value in values.items():
         below = {f"{path}.{name}": each for name, each in value.items()} if isinstance(value, Mapping) else {}
-        spread |= spread_branches(below) if below else {path: value}
+        found = spread_branches(below) if below else {path: value}
+        if twice := sorted(spread.keys() & found.keys()):
+            raise UserError(f"'{twice[0]}' is given twice, by itself and in a branch of the config: keep one of them.")
+        spread |= found
     return spread
 
 

@@ -92,15 +92,19 @@ class PianorollConfig(Experiment):
         check_cqt(self.front_end, self.mixing.sample_rate)
         check_input(self.model, self.front_end.bins, self.fine_frames, self.pool)
         if self.mixing.channels != 1:
-            raise ValueError("mixing.channels must be 1: the front end hears one channel")
+            raise ValueError(f"mixing.channels ({self.mixing.channels}) must be 1: the front end hears one channel")
         shift = self.mixing.effects.pitch_shift
         if shift.p and (not shift.step or shift.step % 1):
             raise ValueError(
                 f"mixing.effects.pitch_shift.step ({shift.step:g}) must be a whole number of semitones where pitches "
                 "are shifted (1, for instance): notes have no others"
             )
+        _check_others(self.mixing.effects.others)
         if self.front_end.bins_per_octave != SEMITONES:
-            raise ValueError("front_end.bins_per_octave must be 12: a bin is a pitch of the pianoroll")
+            raise ValueError(
+                f"front_end.bins_per_octave ({self.front_end.bins_per_octave}) must be 12: a bin is a pitch of the "
+                "pianoroll"
+            )
         key = LOWEST_HZ_KEY + SEMITONES * math.log2(self.front_end.f_min / LOWEST_HZ)
         if abs(key - round(key)) > IN_TUNE or not 0 <= round(key) <= 128 - self.front_end.bins:
             raise ValueError(
@@ -129,3 +133,17 @@ class PianorollConfig(Experiment):
             lowest=self.lowest_key,
             pitches=self.front_end.bins,
         )
+
+
+def _check_others(transforms: tuple[str, ...]) -> None:
+    """Raise ValueError if one of audiomentations' transforms moves notes: where to, its labels could not tell."""
+    if not transforms:
+        return
+    from timbrel.mixing.effects import OUT_OF_TUNE_OR_TIME, named_transform  # takes a second to import
+
+    for text in transforms:
+        if type(named_transform(text)[0]).__name__ in OUT_OF_TUNE_OR_TIME:
+            raise ValueError(
+                f"mixing.effects.others ({text}) moves notes to where no label says they are: use "
+                "mixing.effects.pitch_shift and time_stretch, whose labels move with them"
+            )

@@ -74,7 +74,7 @@ def check_input(config: UNetConfig, bins: int, frames: int, pool: int) -> None:
     if bins < least or frames < least:
         raise ValueError(
             f"a U-net of depth {config.depth} needs at least {least} bins and {least} frames, not {bins} and {frames}: "
-            "lower the depth, or give it a longer excerpt or more bins"
+            "lower the depth (model.depth), or give it a longer excerpt (mixing.seconds) or more bins (front_end.bins)"
         )
     if frames % pool:
         raise ValueError(f"the number of frames must be a multiple of the pooling over time ({pool}), not {frames}")

@@ -1,5 +1,6 @@
 """The network's output as probabilities, and how much each instrument plays."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +36,13 @@ class Rolls:
 
 
 def active_shares(index: StemIndex, classes: int) -> np.ndarray:
-    """Return each class's share of the time for which instruments sound in all songs, ``(class,)``."""
+    """Return each class's share of the time for which instruments sound in all songs, ``(class,)``.
+
+    Two stems of one class that play together are one instrument, as in the instrument roll.
+    """
     seconds = np.zeros(classes)
-    for stem in range(len(index.note_rows) - 1):
-        times, _, of_note = index.notes_of(stem)
+    for first, last in itertools.pairwise(index.note_rows[index.song_stems]):
+        times, of_note = index.note_times[first:last].astype(np.float64), index.note_classes[first:last]
         for label in np.unique(of_note):
             seconds[label] += _union_s(times[of_note == label])
     return np.asarray(seconds / max(seconds.sum(), 1e-9))

@@ -265,6 +265,104 @@ def test_all_sources_of_a_song():
         assert {source.stem for source in plan.sources} == whole
 
 
+# Strengths in steps
+
+
+def stepped(low, high, step):
+    """The strengths of many draws of an effect with a step, by the plans of mixtures with nothing else."""
+    effect = Effect(p=1.0, low=low, high=high, step=step)
+    effects = dataclasses.replace(NO_EFFECTS, pitch_shift=effect)
+    recipe = Recipe(p_musical=0.0, p_single_source=1.0, effects=effects)
+    plans = [plan_mixture(INDEX, recipe, 0, "train", number) for number in range(3000)]
+    return [strengths_of(plan.sources[0]).get("pitch_shift", 0.0) for plan in plans]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "choices"),
+    [
+        (-2.0, 2.0, 1.0, [-2.0, -1.0, 0.0, 1.0, 2.0]),
+        (-2.9, 2.9, 1.0, [-2.0, -1.0, 0.0, 1.0, 2.0]),
+        (-5.0, 7.0, 3.0, [-3.0, 0.0, 3.0, 6.0]),
+    ],
+)
+def test_steps_are_equally_likely(low, high, step, choices):
+    found = stepped(low, high, step)
+    assert_uniform(found, choices)
+    assert set(found) == set(choices)
+
+
+@pytest.mark.parametrize(("low", "high", "step", "strength"), [(0.6, 1.4, 0.5, 1.0), (3.0, 3.0, 3.0, 3.0)])
+def test_one_step_alone(low, high, step, strength):
+    assert set(stepped(low, high, step)) == {strength}
+
+
+@given(
+    low=st.floats(-10, 10),
+    width=st.floats(0, 10),
+    step=st.floats(0.05, 3),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_a_strength_is_a_whole_multiple_in_its_range(low, width, step, share):
+    try:
+        effect = Effect(p=1.0, low=low, high=low + width, step=step)
+    except ValueError:
+        assert np.floor((low + width) / step + 1e-9) < np.ceil(low / step - 1e-9)
+        return
+    strength = effect.strength(share)
+    assert low <= strength <= low + width
+    assert strength / step == pytest.approx(round(strength / step), abs=1e-6)
+    assert effect.allows(strength)
+
+
+def test_steps_that_are_no_binary_fractions():
+    """3 * 0.1 is more than 0.3, and 0.3 / 0.1 less than 3."""
+    effect = Effect(p=1.0, low=0.1, high=0.3, step=0.1)
+    found = [effect.strength(share) for share in (0, 0.34, 0.99)]
+    assert found == pytest.approx([0.1, 0.2, 0.3])
+    assert max(found) <= 0.3
+    assert [effect.allows(value) for value in (0.2, 0.30000000000000004, 0.25)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "reason"),
+    [
+        (0.1, 0.9, 1.0, r"no multiple of step \(1\.0\) lies between low \(0\.1\) and high \(0\.9\)"),
+        (1.0, 2.0, 5.0, r"no multiple of step \(5\.0\)"),
+        (-2.0, float("inf"), 1.0, r"high \(inf\) must be finite multiples of step \(1\.0\)"),
+        (-2.0, 2.0, 5e-324, r"must be finite multiples of step \(5e-324\)"),
+    ],
+)
+def test_steps_that_can_not_be_are_refused(low, high, step, reason):
+    with pytest.raises(ValueError, match=reason):
+        Effect(p=0.5, low=low, high=high, step=step)
+
+
+def test_without_a_step_strengths_are_what_they_were():
+    effect = Effect(p=1.0, low=-2.0, high=3.0)
+    shares = np.random.default_rng(0).random(100)
+    assert [effect.strength(float(share)) for share in shares] == [-2.0 + 5.0 * float(share) for share in shares]
+
+
+def test_a_step_leaves_all_else_as_it_was(plans):
+    """Another grid of strengths is no reason for other songs, times or effects."""
+    effects = dataclasses.replace(Effects(), pitch_shift=Effect(p=0.25, low=-2.0, high=2.0, step=1.0))
+    recipe = dataclasses.replace(Recipe(), effects=effects)
+    fewer = 0
+    for plan in plans[:500]:
+        changed = plan_mixture(INDEX, recipe, 0, "train", plan.number)
+        for source, other in zip(plan.sources, changed.sources, strict=True):
+            before, after = strengths_of(source), strengths_of(other)
+            assert (other.stem, other.start_s, other.seconds) == (source.stem, source.start_s, source.seconds)
+            fewer += "pitch_shift" in before and "pitch_shift" not in after
+            assert after.get("pitch_shift", 0.0) == (
+                np.floor((before["pitch_shift"] + 2) / 0.8) - 2 if "pitch_shift" in before else 0.0
+            )
+            for strengths in (before, after):
+                strengths.pop("pitch_shift", None)
+            assert before == after
+    assert fewer > 20  # by 0 semitones: no effect
+
+
 # Labels
 
 

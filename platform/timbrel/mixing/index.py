@@ -15,7 +15,7 @@ import pyarrow as pa
 from timbrel import activity
 from timbrel.errors import UserError
 from timbrel.library import Library
-from timbrel.mixing.recipe import Recipe
+from timbrel.mixing.recipe import Effect, Recipe
 from timbrel.mixing.sides import check_sides, left_out
 from timbrel.mixing.stem_notes import stem_notes
 from timbrel.overlap import some
@@ -169,10 +169,10 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     if not len(table):
         where = ", ".join(datasets or library.datasets)
         what, listed = ("a tag", "vocabulary") if whole_songs else ("an instrument", "instruments")
-        what = "notes of an instrument" if notes is not None else what
+        what, more = (f"notes of {what}", "songs that come with notes") if notes is not None else (what, "more songs")
         raise UserError(
             f"no song of the split '{split}' of {where} in {library.root} has {what} that task '{task.name}' knows: "
-            f"prepare more songs, widen data.songs_from..songs_to, or see `{listed}` in the data set's dataset.json."
+            f"prepare {more}, widen data.songs_from..songs_to, or see `{listed}` in the data set's dataset.json."
         )
     dataset_of, song_of = table["dataset"].to_numpy(), table["song"].to_numpy()
     new_dataset = np.concatenate([[True], dataset_of[1:] != dataset_of[:-1]])
@@ -238,7 +238,8 @@ def _variants(library: Library, datasets: set[str], recipe: Recipe) -> tuple[tup
     """Return the variants that all data sets have.
 
     Raises:
-        UserError: the recipe needs a bank, and a data set has none, or another one.
+        UserError: the recipe needs a bank, and a data set has none, another one, or one with strengths that the recipe
+            excludes.
     """
     needed = recipe.effects.pitch_shift.p or recipe.effects.time_stretch.p
     if recipe.stretch != "bank" or not needed:
@@ -255,7 +256,18 @@ def _variants(library: Library, datasets: set[str], recipe: Recipe) -> tuple[tup
             f"mixing.stretch=bank: the data sets {', '.join(banks)} of {library.root} have different banks: prepare "
             "them again with the same --bank, or choose mixing.stretch=fast."
         )
-    return next(iter(banks.values()))
+    variants = next(iter(banks.values()))
+    semitones, rates = zip(*variants, strict=True)
+    for name, strengths in (("pitch_shift", semitones), ("time_stretch", {*rates} - {1.0})):
+        effect: Effect = getattr(recipe.effects, name)
+        other = [strength for strength in strengths if not effect.allows(strength)]
+        if effect.p and other:
+            raise UserError(
+                f"mixing.stretch=bank: the bank of {', '.join(banks)} in {library.root} has a variant of {other[0]:g}, "
+                f"which is no multiple of mixing.effects.{name}.step ({effect.step:g}): prepare with another bank "
+                "(--bank steps=2 semitones=-2,2 has whole semitones), or choose mixing.stretch=fast."
+            )
+    return variants
 
 
 def missing_examples(library: Library, task: Task, config: Experiment) -> list[str]:

@@ -214,12 +214,13 @@ def _effects(recipe: Recipe, generator: np.random.Generator, musical: bool) -> t
         strength = effect.strength(float(strengths[i]))
         if names[i] in ("pitch_shift", "time_stretch"):
             if not musical:
-                change = plans.setdefault("pitch_time", EffectPlan("pitch_time", {"semitones": 0.0, "rate": 1.0}))
+                change = plans.setdefault("pitch_time", EffectPlan("pitch_time", dict(UNCHANGED)))
                 change.parameters["semitones" if names[i] == "pitch_shift" else "rate"] = strength
         else:
             parameters = _parameters(names[i], strength, shapes[i], recipe.sample_rate)
             plans[names[i]] = EffectPlan(names[i], parameters)
-    chain = list(plans.values())
+    # A shift by no semitone, as whole ones may be, is no effect: nothing is to go through a vocoder for it.
+    chain = [plan for plan in plans.values() if plan.parameters != UNCHANGED]
     if not recipe.effects.others:
         return tuple(chain)
     from timbrel.mixing.effects import OUT_OF_TUNE_OR_TIME, named_transform  # planning needs no effects but for these
@@ -232,6 +233,8 @@ def _effects(recipe: Recipe, generator: np.random.Generator, musical: bool) -> t
     return tuple(chain)
 
 
+UNCHANGED = {"semitones": 0.0, "rate": 1.0}
+"""Parameters of ``pitch_time`` that leave sound as it is."""
 _FILTER_RANGES: dict[str, dict[str, Any]] = {
     "low_shelf": {"center_hz": (50.0, 4000.0), "q": (0.1, 0.999)},
     "high_shelf": {"center_hz": (300.0, 7500.0), "q": (0.1, 0.999)},

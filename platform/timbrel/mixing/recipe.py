@@ -30,20 +30,28 @@ class Effect:
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
-        if self.step and not self._multiples:
+        if self.step and not all(math.isfinite(end / self.step) for end in (self.low, self.high)):
+            raise ValueError(f"low ({self.low}) and high ({self.high}) must be finite multiples of step ({self.step})")
+        if self.step and self._multiples[0] > self._multiples[1]:
             raise ValueError(f"no multiple of step ({self.step}) lies between low ({self.low}) and high ({self.high})")
 
     @property
-    def _multiples(self) -> range:
-        tolerance = 1e-9
-        first = math.ceil(self.low / self.step - tolerance)
-        return range(first, math.floor(self.high / self.step + tolerance) + 1)
+    def _multiples(self) -> tuple[int, int]:
+        """How many steps the least and the greatest strength are."""
+        tolerance = 1e-9  # 0.3 is three times 0.1
+        return math.ceil(self.low / self.step - tolerance), math.floor(self.high / self.step + tolerance)
 
     def strength(self, share: float) -> float:
         """Return the strength that lies at a share, in [0, 1), of the way from the least to the greatest."""
         if not self.step:
             return self.low + (self.high - self.low) * share
-        return self.step * self._multiples[int(share * len(self._multiples))]
+        first, last = self._multiples
+        steps = first + int(share * (last - first + 1))
+        return min(max(self.step * steps, self.low), self.high)
+
+    def allows(self, strength: float) -> bool:
+        """Return whether a strength is a whole multiple of the step."""
+        return not self.step or abs(strength / self.step - round(strength / self.step)) < 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from timbrel.mixing.notes import Notes
+from timbrel.mixing.notes import LEAST_S, Notes
 
 LOWEST_KEY, KEYS = 21, 88
 """A piano's: MIDI note 21 is A0."""
@@ -67,8 +67,8 @@ def pianoroll(notes: Notes, classes: int, grid: RollGrid) -> np.ndarray:
     """Return the pianoroll of notes: bool ``(class, pitch, frame)``."""
     fine = np.zeros((classes, grid.pitches, grid.fine_frames), dtype=bool)
     position = notes.times / grid.hop_s
-    # A hair of tolerance: a note that begins on a frame is not to miss it by the last bit of a product.
-    first, last = np.ceil(position - 1e-6).astype(np.int64).T
+    # A note that begins on a frame is not to miss it because its time is stored in single precision.
+    first, last = np.ceil(position - LEAST_S / grid.hop_s).astype(np.int64).T
     between = first >= last
     first = np.where(between, np.rint(position[:, 0]).astype(np.int64), first)
     first = np.minimum(first, grid.fine_frames - 1)
