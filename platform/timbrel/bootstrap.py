@@ -29,7 +29,9 @@ from timbrel import metrics
 LEVEL = 0.95
 """Share of the draws that an interval holds."""
 BLOCK = 100
-"""Draws worked on at a time: their arrays ``(example, draw)`` stay in the processor's cache."""
+"""Draws worked on at a time: their arrays ``(example, draw)`` stay in the processor's cache..."""
+BLOCK_CELLS = 8_000_000
+"""...and, where frames are examples and there are hundreds of thousands, small: fewer draws at a time."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,17 @@ def draws(
 
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count).T.astype(np.float64)
-    weights = drawn[song_of_example]  # (example, draw): how often the example is in the draw
-    areas = np.mean([_areas(labels, run, weights) for run in scores], axis=0)
+    areas = np.mean([_areas(labels, run, drawn, song_of_example) for run in scores], axis=0)
     decisions = (metrics.decide(run, at) for run, at in zip(scores, thresholds, strict=True))
     per_class = {
         "roc_auc": areas[0],
         "pr_auc": areas[1],
-        "f1": np.mean([_f1(labels == 1, predicted, weights) for predicted in decisions], axis=0),
+        "f1": np.mean([_f1(labels == 1, each, drawn, song_of_example) for each in decisions], axis=0),
     }
     losses = np.mean([metrics.cross_entropies(labels, run).mean(axis=1) for run in scores], axis=0)
     return {
         **{f"{name}_macro": _mean_of_defined(values) for name, values in per_class.items()},
-        "binary_cross_entropy": losses @ weights / weights.sum(axis=0),
+        "binary_cross_entropy": _by_song(losses, song_of_example) @ drawn / (np.bincount(song_of_example) @ drawn),
         **{f"{name}_per_class": values for name, values in per_class.items()},
     }
 
@@ -124,11 +125,15 @@ def probability_higher(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean((np.sign(differences) + 1) / 2)) if differences.size else float("nan")
 
 
-def _areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the ROC-AUC and the PR-AUC of one run, shape ``(2, draw, class)``."""
+def _areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
+    """Return the ROC-AUC and the PR-AUC of one run, shape ``(2, draw, class)``.
+
+    ``drawn``: how often each song is in each draw, ``(song, draw)``.
+    """
     blocks = []
-    for start in range(0, weights.shape[1], BLOCK):
-        block = np.ascontiguousarray(weights[:, start : start + BLOCK])
+    size = min(BLOCK, max(1, BLOCK_CELLS // len(labels)))
+    for start in range(0, drawn.shape[1], size):
+        block = drawn[:, start : start + size][song_of_example]  # (example, draw)
         blocks.append([_class_areas(*columns, block) for columns in zip(labels.T, scores.T, strict=True)])
     return np.concatenate(blocks, axis=-1).transpose(1, 2, 0)
 
@@ -158,10 +163,18 @@ def _class_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
     return areas
 
 
-def _f1(present: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _f1(present: np.ndarray, predicted: np.ndarray, drawn: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
     """Return the F1 of one run, shape ``(draw, class)``; NaN without a positive."""
-    hits, positives, predictions = (weights.T @ each for each in (present & predicted, present, predicted))
+    hits, positives, predictions = (
+        drawn.T @ np.stack([_by_song(column, song_of_example) for column in each.T], axis=1)
+        for each in (present & predicted, present, predicted)
+    )
     return np.divide(2 * hits, positives + predictions, out=np.full(positives.shape, np.nan), where=positives > 0)
+
+
+def _by_song(values: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
+    """Return the sum over the examples of each song, float64 ``(song,)``."""
+    return np.bincount(song_of_example, weights=values)
 
 
 def _mean_of_defined(per_class: np.ndarray) -> np.ndarray:
