@@ -28,10 +28,9 @@ from timbrel import metrics
 
 LEVEL = 0.95
 """Share of the draws that an interval holds."""
-BLOCK = 100
-"""Draws worked on at a time: their arrays ``(example, draw)`` stay in the processor's cache..."""
-BLOCK_CELLS = 8_000_000
-"""...and, where frames are examples and there are hundreds of thousands, small: fewer draws at a time."""
+BLOCK_CELLS = 1_000_000
+"""Size of the arrays ``(corner, draw)`` that are worked on at a time: they stay in the processor's cache, and small
+where frames are examples and there are hundreds of thousands."""
 
 
 @dataclass(frozen=True)
@@ -130,36 +129,51 @@ def _areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, song_of_ex
 
     ``drawn``: how often each song is in each draw, ``(song, draw)``.
     """
-    blocks = []
-    size = min(BLOCK, max(1, BLOCK_CELLS // len(labels)))
-    for start in range(0, drawn.shape[1], size):
-        block = drawn[:, start : start + size][song_of_example]  # (example, draw)
-        blocks.append([_class_areas(*columns, block) for columns in zip(labels.T, scores.T, strict=True)])
-    return np.concatenate(blocks, axis=-1).transpose(1, 2, 0)
+    columns = zip(labels.T, scores.T, strict=True)
+    return np.stack([_class_areas(*column, drawn, song_of_example) for column in columns], axis=-1)
 
 
-def _class_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _class_areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
     """Return both areas of one class, shape ``(2, draw)``; labels and scores ``(example,)``.
 
-    From the highest score down, the running weights of the positives and of the negatives are the corners of
-    both curves. Equal scores make one corner.
+    From the highest score down, how many positives and negatives have gone by are the corners of both curves. Equal
+    scores make one corner. Only corners with a positive add to the areas. Examples are counted by song, once, and the
+    counts multiplied by the draws: a song's examples go together.
     """
+    songs = len(drawn)
     order = np.argsort(-scores, kind="stable")
-    ranked, present = scores[order], labels[order] == 1
-    corners = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
-    weights = weights[order]
-    predicted = np.cumsum(weights, axis=0)[corners]  # (corner, draw)
-    hits = np.cumsum(weights * present[:, None], axis=0)[corners]
-    positives, negatives = hits[-1], predicted[-1] - hits[-1]
-    new_hits = np.diff(hits, axis=0, prepend=0)
-    misses_above = negatives - (predicted - hits)  # negatives ranked below this corner
-    ranked_right = np.sum(new_hits * (misses_above + np.diff(predicted - hits, axis=0, prepend=0) / 2), axis=0)
-    # A corner that nothing is above has no weight: whatever its precision, no recall is gained there.
-    precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
-    areas = np.full((2, weights.shape[1]), np.nan)
+    ranked, present, song = scores[order], labels[order] == 1, song_of_example[order]
+    corner = np.cumsum(np.append(False, ranked[1:] < ranked[:-1]))
+    telling = np.unique(corner[present])
+    row = np.searchsorted(telling, corner)  # the corner with a positive at which an example has gone by
+    positives, negatives = (np.bincount(song[side], minlength=songs) @ drawn for side in (present, ~present))
+    ranked_right, gained = np.zeros(drawn.shape[1]), np.zeros(drawn.shape[1])
+    before = np.zeros((2, songs))  # counts of positives and negatives above the block
+    step = max(1, BLOCK_CELLS // max(drawn.shape))
+    for first in range(0, len(telling), step):
+        rows = min(step, len(telling) - first)
+        inside = slice(*np.searchsorted(row, (first, first + rows)))
+
+        def counted(side: np.ndarray, inside: slice = inside, first: int = first, rows: int = rows) -> np.ndarray:
+            """Return how many of some examples of each song come in at each corner, ``(corner, song)``."""
+            cell = (row[inside][side[inside]] - first) * songs + song[inside][side[inside]]
+            return np.bincount(cell, minlength=rows * songs).reshape(rows, songs).astype(np.float64)
+
+        new_hits = counted(present)
+        above = np.cumsum(new_hits, axis=0) + before[0], np.cumsum(counted(~present), axis=0) + before[1]
+        before = np.stack([side[-1] for side in above])
+        hits, false_alarms = (side @ drawn for side in above)
+        gains = new_hits @ drawn
+        level = counted(~present & (corner == telling[np.minimum(row, len(telling) - 1)])) @ drawn
+        ranked_right += np.sum(gains * (negatives - false_alarms + level / 2), axis=0)
+        # A corner that nothing is above has no weight: whatever its precision, no recall is gained there.
+        predicted = hits + false_alarms
+        precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
+        gained += np.sum(gains * precision, axis=0)
+    areas = np.full((2, drawn.shape[1]), np.nan)
     both = (positives > 0) & (negatives > 0)
     areas[0, both] = (ranked_right / (positives * negatives).clip(1))[both]
-    areas[1, both] = (np.sum(new_hits * precision, axis=0) / positives.clip(1))[both]
+    areas[1, both] = (gained / positives.clip(1))[both]
     return areas
 
 

