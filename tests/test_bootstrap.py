@@ -75,7 +75,7 @@ def test_areas_agree_with_scikit_learn_for_any_weights(seed, steps, examples):
     rng = np.random.default_rng(seed)
     labels, scores = rng.integers(0, 2, examples), rng.integers(0, steps + 1, examples) / steps
     weights = rng.integers(0, 4, (examples, 5)).astype(float)
-    areas = bootstrap._class_areas(labels, scores, weights, np.arange(examples))  # a song each
+    areas = bootstrap._class_areas(labels, scores, weights)
     for draw in range(5):
         w = weights[:, draw]
         if len(set(labels[w > 0])) < 2:
@@ -83,14 +83,6 @@ def test_areas_agree_with_scikit_learn_for_any_weights(seed, steps, examples):
             continue
         expected = [area(labels, scores, sample_weight=w) for area in (roc_auc_score, average_precision_score)]
         np.testing.assert_allclose(areas[:, draw], expected, rtol=1e-10)
-
-
-def test_frames_of_many_corners_are_worked_on_block_by_block(monkeypatch):
-    labels, scores, songs, thresholds = judged(songs=5, each=40, runs=1)
-    whole = bootstrap.draws(labels, scores, songs, thresholds, count=20)
-    monkeypatch.setattr(bootstrap, "BLOCK_CELLS", 60)  # three corners at a time
-    for name, values in bootstrap.draws(labels, scores, songs, thresholds, count=20).items():
-        np.testing.assert_allclose(values, whole[name], rtol=1e-12, err_msg=name)
 
 
 def test_every_song_once_gives_the_plain_metrics():

@@ -28,9 +28,8 @@ from timbrel import metrics
 
 LEVEL = 0.95
 """Share of the draws that an interval holds."""
-BLOCK_CELLS = 1_000_000
-"""Size of the arrays ``(corner, draw)`` that are worked on at a time: they stay in the processor's cache, and small
-where frames are examples and there are hundreds of thousands."""
+BLOCK = 100
+"""Draws worked on at a time: their arrays ``(example, draw)`` stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,18 @@ def draws(
 
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count).T.astype(np.float64)
-    areas = np.mean([_areas(labels, run, drawn, song_of_example) for run in scores], axis=0)
+    weights = drawn[song_of_example]  # (example, draw): how often the example is in the draw
+    areas = np.mean([_areas(labels, run, weights) for run in scores], axis=0)
     decisions = (metrics.decide(run, at) for run, at in zip(scores, thresholds, strict=True))
     per_class = {
         "roc_auc": areas[0],
         "pr_auc": areas[1],
-        "f1": np.mean([_f1(labels == 1, each, drawn, song_of_example) for each in decisions], axis=0),
+        "f1": np.mean([_f1(labels == 1, predicted, weights) for predicted in decisions], axis=0),
     }
     losses = np.mean([metrics.cross_entropies(labels, run).mean(axis=1) for run in scores], axis=0)
     return {
         **{f"{name}_macro": _mean_of_defined(values) for name, values in per_class.items()},
-        "binary_cross_entropy": _by_song(losses, song_of_example) @ drawn / (np.bincount(song_of_example) @ drawn),
+        "binary_cross_entropy": losses @ weights / weights.sum(axis=0),
         **{f"{name}_per_class": values for name, values in per_class.items()},
     }
 
@@ -124,71 +124,44 @@ def probability_higher(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean((np.sign(differences) + 1) / 2)) if differences.size else float("nan")
 
 
-def _areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
-    """Return the ROC-AUC and the PR-AUC of one run, shape ``(2, draw, class)``.
+def _areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the ROC-AUC and the PR-AUC of one run, shape ``(2, draw, class)``."""
+    blocks = []
+    for start in range(0, weights.shape[1], BLOCK):
+        block = np.ascontiguousarray(weights[:, start : start + BLOCK])
+        blocks.append([_class_areas(*columns, block) for columns in zip(labels.T, scores.T, strict=True)])
+    return np.concatenate(blocks, axis=-1).transpose(1, 2, 0)
 
-    ``drawn``: how often each song is in each draw, ``(song, draw)``.
-    """
-    columns = zip(labels.T, scores.T, strict=True)
-    return np.stack([_class_areas(*column, drawn, song_of_example) for column in columns], axis=-1)
 
-
-def _class_areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
+def _class_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return both areas of one class, shape ``(2, draw)``; labels and scores ``(example,)``.
 
-    From the highest score down, how many positives and negatives have gone by are the corners of both curves. Equal
-    scores make one corner. Only corners with a positive add to the areas. Examples are counted by song, once, and the
-    counts multiplied by the draws: a song's examples go together.
+    From the highest score down, the running weights of the positives and of the negatives are the corners of
+    both curves. Equal scores make one corner.
     """
-    songs = len(drawn)
     order = np.argsort(-scores, kind="stable")
-    ranked, present, song = scores[order], labels[order] == 1, song_of_example[order]
-    corner = np.cumsum(np.append(False, ranked[1:] < ranked[:-1]))
-    telling = np.unique(corner[present])
-    row = np.searchsorted(telling, corner)  # the corner with a positive at which an example has gone by
-    positives, negatives = (np.bincount(song[side], minlength=songs) @ drawn for side in (present, ~present))
-    ranked_right, gained = np.zeros(drawn.shape[1]), np.zeros(drawn.shape[1])
-    before = np.zeros((2, songs))  # counts of positives and negatives above the block
-    step = max(1, BLOCK_CELLS // max(drawn.shape))
-    for first in range(0, len(telling), step):
-        rows = min(step, len(telling) - first)
-        inside = slice(*np.searchsorted(row, (first, first + rows)))
-
-        def counted(side: np.ndarray, inside: slice = inside, first: int = first, rows: int = rows) -> np.ndarray:
-            """Return how many of some examples of each song come in at each corner, ``(corner, song)``."""
-            cell = (row[inside][side[inside]] - first) * songs + song[inside][side[inside]]
-            return np.bincount(cell, minlength=rows * songs).reshape(rows, songs).astype(np.float64)
-
-        new_hits = counted(present)
-        above = np.cumsum(new_hits, axis=0) + before[0], np.cumsum(counted(~present), axis=0) + before[1]
-        before = np.stack([side[-1] for side in above])
-        hits, false_alarms = (side @ drawn for side in above)
-        gains = new_hits @ drawn
-        level = counted(~present & (corner == telling[np.minimum(row, len(telling) - 1)])) @ drawn
-        ranked_right += np.sum(gains * (negatives - false_alarms + level / 2), axis=0)
-        # A corner that nothing is above has no weight: whatever its precision, no recall is gained there.
-        predicted = hits + false_alarms
-        precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
-        gained += np.sum(gains * precision, axis=0)
-    areas = np.full((2, drawn.shape[1]), np.nan)
+    ranked, present = scores[order], labels[order] == 1
+    corners = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    weights = weights[order]
+    predicted = np.cumsum(weights, axis=0)[corners]  # (corner, draw)
+    hits = np.cumsum(weights * present[:, None], axis=0)[corners]
+    positives, negatives = hits[-1], predicted[-1] - hits[-1]
+    new_hits = np.diff(hits, axis=0, prepend=0)
+    misses_above = negatives - (predicted - hits)  # negatives ranked below this corner
+    ranked_right = np.sum(new_hits * (misses_above + np.diff(predicted - hits, axis=0, prepend=0) / 2), axis=0)
+    # A corner that nothing is above has no weight: whatever its precision, no recall is gained there.
+    precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
+    areas = np.full((2, weights.shape[1]), np.nan)
     both = (positives > 0) & (negatives > 0)
     areas[0, both] = (ranked_right / (positives * negatives).clip(1))[both]
-    areas[1, both] = (gained / positives.clip(1))[both]
+    areas[1, both] = (np.sum(new_hits * precision, axis=0) / positives.clip(1))[both]
     return areas
 
 
-def _f1(present: np.ndarray, predicted: np.ndarray, drawn: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
+def _f1(present: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the F1 of one run, shape ``(draw, class)``; NaN without a positive."""
-    hits, positives, predictions = (
-        drawn.T @ np.stack([_by_song(column, song_of_example) for column in each.T], axis=1)
-        for each in (present & predicted, present, predicted)
-    )
+    hits, positives, predictions = (weights.T @ each for each in (present & predicted, present, predicted))
     return np.divide(2 * hits, positives + predictions, out=np.full(positives.shape, np.nan), where=positives > 0)
-
-
-def _by_song(values: np.ndarray, song_of_example: np.ndarray) -> np.ndarray:
-    """Return the sum over the examples of each song, float64 ``(song,)``."""
-    return np.bincount(song_of_example, weights=values)
 
 
 def _mean_of_defined(per_class: np.ndarray) -> np.ndarray:
