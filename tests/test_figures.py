@@ -161,7 +161,7 @@ def test_f1_and_accuracy_state_mean_sd_and_the_answer_without_a_model(tmp_path):
         "0.60 ± 0.14",
         "no example",
         "0.00 ± 0.00",
-        "class (positives of 100)",
+        "class (positives of 100 examples)",
     ]
     assert [text.get_text() for text in right.texts] == ["0.85 ± 0.07", "1.00 ± 0.00", "0.20 ± 0.00"]
     ticks = [line[0][0] for line in right.collections[-1].get_segments()]

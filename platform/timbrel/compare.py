@@ -39,7 +39,11 @@ class Judged:
         """Return the same for some of the classes, by their indices ``(class,)``."""
         full = self.outputs
         some = Outputs(
-            tuple(full.classes[i] for i in chosen), full.songs, full.labels[:, chosen], full.scores[:, chosen]
+            tuple(full.classes[i] for i in chosen),
+            full.songs,
+            full.labels[:, chosen],
+            full.scores[:, chosen],
+            unit=full.unit,
         )
         return Judged(some, self.thresholds[chosen])
 
@@ -160,6 +164,6 @@ def _judged(tracker: Tracker, row: pd.Series) -> Judged | None:
     if FOLDER not in {entry.path for entry in tracker.client.list_artifacts(row["run_id"])}:
         return None
     with tracker.artifacts(row["run_id"], FOLDER) as folder:
-        outputs = Outputs.load(folder / "test.npz")
+        outputs = Outputs.load(folder / "test.npz", more=False)
     thresholds = [row[f"metrics.threshold/{metric_name(name)}"] for name in outputs.classes]
     return Judged(outputs, np.array(thresholds, dtype=float))

@@ -13,13 +13,12 @@ import torch
 from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
-from timbrel.mixing.index import build_index
+from timbrel.mixing.index import build_index, evaluation_index
 from timbrel.mixing.pool import Stream, mix
 from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.training.loop import Learner
-from timbrel.training.run import evaluation_index
 
 START_S = 20.0
 """From the start of a trial to its first step: four processes import torch and Ray one after the other (2 cores)."""
@@ -155,7 +154,7 @@ def _evaluation_examples(task: Task, config: Experiment, library: Library, split
     wanted = config.evaluation.valid_examples if split == "valid" else config.evaluation.test_examples
     if config.evaluation.windows == "drawn":
         return wanted
-    return evaluation_index(task, config, library, split).examples(wanted)
+    return evaluation_index(library, split, task, config).examples(wanted)
 
 
 def check_disk(folder: Path, needed: int) -> int:

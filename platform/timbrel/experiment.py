@@ -104,7 +104,7 @@ def run_rules(study: Study, task: Task, run_id: str, values: Mapping[str, Any], 
     Raises:
         UserError: the run has no outputs to judge, or the config is not one of its task.
     """
-    config = configs.with_values(tracker.config(run_id, task), values)
+    config = configs.with_values(tracker.config(run_id, task), {**study.fixed, **values})
     study.check(config)
     source_tags = tracker.get(run_id).data.tags
     tags = {"timbrel.task": task.name, "timbrel.study": study.name, "timbrel.judged_run": run_id}

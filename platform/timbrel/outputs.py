@@ -33,24 +33,38 @@ class Outputs:
     """Probabilities, float32 ``(example, class)``."""
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What else the task judges by."""
+    unit: str = "example"
+    """What a row is, in reports."""
 
     def save(self, path: Path) -> None:
         """Write the arrays to an ``.npz`` file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = {"classes": np.array(self.classes), "songs": self.songs, "labels": self.labels, "scores": self.scores}
+        named = {"classes": np.array(self.classes), "unit": np.array(self.unit)}
+        own = {**named, "songs": self.songs, "labels": self.labels, "scores": self.scores}
         more = {MORE + name: values for name, values in self.more.items()}
         np.savez_compressed(path, **own, **more)  # type: ignore[arg-type]  # its stub takes the names for options
 
     @staticmethod
-    def load(path: Path) -> "Outputs":
+    def load(path: Path, more: bool = True) -> "Outputs":
         """Read what ``save`` wrote; nothing in the file is executed.
+
+        Args:
+            path: of the file.
+            more: False: without what else the task judges by, which may be many times as large.
 
         Raises:
             UserError: the file is missing or damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                more = {name.removeprefix(MORE): file[name] for name in file.files if name.startswith(MORE)}
-                return Outputs(tuple(map(str, file["classes"])), file["songs"], file["labels"], file["scores"], more)
+                others = [name for name in file.files if more and name.startswith(MORE)]
+                return Outputs(
+                    tuple(map(str, file["classes"])),
+                    file["songs"],
+                    file["labels"],
+                    file["scores"],
+                    {name.removeprefix(MORE): file[name] for name in others},
+                    str(file["unit"]) if "unit" in file.files else Outputs.unit,
+                )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} can't be read as outputs of a run ({error}): train the run again.") from None

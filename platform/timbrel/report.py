@@ -135,6 +135,7 @@ def run_figures(judged: Sequence[Judged], name: str = "") -> dict[str, tuple[str
                 first.labels.sum(axis=0),
                 len(first.labels),
                 title=f"F1 and accuracy per class{of}{seeds}",
+                unit=first.unit,
             ),
         ),
         "precision_recall": (
@@ -150,7 +151,11 @@ def run_figures(judged: Sequence[Judged], name: str = "") -> dict[str, tuple[str
         "confusion": (
             f"what is missed where another class is falsely heard{of}",
             figures.missed_figure(
-                labels, decisions, classes, title=f"Missed where another was falsely heard{of}{seeds}"
+                labels,
+                decisions,
+                classes,
+                title=f"Missed where another was falsely heard{of}{seeds}",
+                unit=first.unit,
             ),
         ),
     }

@@ -175,6 +175,28 @@ class Task(ABC, Generic[ExperimentT]):
         """Return the probability that each class is heard in a clip, ``(class,)``, from its predictions."""
         return prediction["scores"]
 
+    def answer(self, config: ExperimentT) -> str:
+        """Return what a model says of sound, as a sentence for those who are given one."""
+        mixing = config.mixing
+        return (
+            f"Which of {len(self.classes(config))} classes (`labels.txt`) are heard in {mixing.seconds:g} s of mono "
+            f"sound at {mixing.sample_rate} Hz."
+        )
+
+    def usage(self, config: ExperimentT) -> str:
+        """Return what else a model can be asked for from Python, as Markdown that ends a line. Here: nothing."""
+        return ""
+
+    def onnx_network(self, model: nn.Module, config: ExperimentT) -> tuple[nn.Module, Mapping[str, str]]:
+        """Return the network as it is exported to ONNX, and its outputs: their shapes in words, by name.
+
+        It takes waveforms ``(batch, sample)`` and gives probabilities, those of its classes here.
+
+        Raises:
+            UserError: there is no such network.
+        """
+        return nn.Sequential(model, nn.Sigmoid()), {"probabilities": "(batch, class)"}
+
     def outputs(
         self, examples: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], config: ExperimentT
     ) -> Outputs:

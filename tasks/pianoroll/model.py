@@ -68,6 +68,18 @@ def heads(r: Tensor) -> Heads:
     return Heads(roll=r * torch.sigmoid(instrument).unsqueeze(2), pitch=pitch, instrument=instrument)
 
 
+class Probabilities(nn.Module):
+    """A network, and the probabilities of the three tasks instead of its logits: pianoroll, pitch roll, instrument
+    roll."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.sigmoid(logits) for logits in heads(self.network(x)))
+
+
 def check_input(config: UNetConfig, bins: int, frames: int, pool: int) -> None:
     """Raise ValueError, for a config to refuse, unless the network can take such a spectrogram."""
     least = 2**config.depth
@@ -181,6 +193,7 @@ class PianorollNet(nn.Module):
                     "a front end takes waveforms (batch, sample)"
                 )
             x = self.front_end(x)
+            x = x[..., : x.shape[-1] - x.shape[-1] % self.pool]  # without those that the pooling would leave over
         if x.dim() != 3 or x.shape[1] != self.bins:
             raise ValueError(f"expected a spectrogram (batch, {self.bins} bins, frame), got {tuple(x.shape)}")
         check_input(self.config, self.bins, x.shape[2], self.pool)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tasks.pianoroll.instruments import export_program
-from tasks.pianoroll.rolls import Rolls
+from tasks.pianoroll.rolls import PITCH, ROLL, Rolls
 from timbrel.figures import pianoroll_figure
 from timbrel.multitrack import write_midi, write_rolls
 from timbrel.recording import mono_blocks
@@ -35,8 +35,6 @@ class PianorollPredictor:
 
     def write(self, trained: "TrainedModel", file: Path, found: np.ndarray, stem: Path) -> tuple[str, tuple[str, ...]]:
         """Write the files and return which instruments play, the longest first."""
-        from tasks.pianoroll.task import PITCH, ROLL
-
         config: PianorollConfig = trained.config  # type: ignore[assignment]
         names, grid = config.instruments, config.grid
         rolls = Rolls.of(found[None])
@@ -67,7 +65,7 @@ class PianorollPredictor:
         answer = {
             "file": file.name,
             "task": trained.task.name,
-            "thresholds": {"pianoroll": trained.thresholds[ROLL], "pitch roll": trained.thresholds[PITCH]},
+            "thresholds": trained.thresholds,
             "seconds_played": playing,
         }
         Path(f"{stem}.json").write_text(json.dumps(answer, indent=1))

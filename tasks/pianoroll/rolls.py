@@ -9,6 +9,8 @@ import torch
 from tasks.pianoroll.model import heads
 from timbrel.mixing.index import StemIndex
 
+ROLL, PITCH = "pianoroll", "pitch roll"
+"""The decisions beside those of the instruments, by the names under which their thresholds are kept."""
 EXAMPLES = 64
 """Taken at once, so that the single precision of many does not fill the memory."""
 

@@ -12,10 +12,11 @@ from torch import nn
 from tasks.pianoroll.config import PianorollConfig
 from tasks.pianoroll.instruments import note_classes
 from tasks.pianoroll.losses import losses
-from tasks.pianoroll.model import PianorollNet
+from tasks.pianoroll.model import PianorollNet, Probabilities
 from tasks.pianoroll.predictor import PianorollPredictor
-from tasks.pianoroll.rolls import Rolls, active_shares
+from tasks.pianoroll.rolls import PITCH, ROLL, Rolls, active_shares
 from timbrel import transcription
+from timbrel.errors import UserError
 from timbrel.figures import pianoroll_figure
 from timbrel.mixing.examples import RollExamples
 from timbrel.mixing.index import StemIndex
@@ -25,8 +26,6 @@ from timbrel.note_metrics import evaluate_notes
 from timbrel.outputs import Outputs
 from timbrel.task import Task
 
-ROLL, PITCH = "pianoroll", "pitch roll"
-"""The decisions beside those of the instruments, by the names under which their thresholds are kept."""
 PICTURES = 3
 """Windows of the test split that are drawn, each of another song."""
 
@@ -109,7 +108,8 @@ class Pianoroll(Task[PianorollConfig]):
     def parameter_groups(self, model: nn.Module, config: PianorollConfig) -> list[dict[str, Any]]:
         # The authors add the loss up over the batch, here it is the mean: the same step is a learning rate as many
         # times as high, and a weight decay as many times as low.
-        items = config.training.batch_size if config.training.optimizer == "sgd" else 1
+        training = config.training
+        items = training.batch_size if training.schedule == "decay" and training.optimizer == "sgd" else 1
         rates = {"lr": config.lr * items, "weight_decay": config.weight_decay / items}
         return [{"name": "all", "params": list(model.parameters()), **rates}]
 
@@ -125,6 +125,31 @@ class Pianoroll(Task[PianorollConfig]):
     def clip_scores(self, prediction: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(Rolls.of(prediction["logits"][None]).instrument[0].max(axis=-1))
 
+    def answer(self, config: PianorollConfig) -> str:
+        mixing, grid = config.mixing, config.grid
+        return (
+            f"Which of {len(config.instruments)} instruments (`labels.txt`) plays which note when, in mono sound at "
+            f"{mixing.sample_rate} Hz: {mixing.seconds:g} s at a time, in frames of {1000 * grid.frame_s:g} ms and "
+            f"{grid.pitches} pitches from MIDI note {grid.lowest} on."
+        )
+
+    def usage(self, config: PianorollConfig) -> str:
+        return (
+            "\nA clip's probability of an instrument is the highest of its frames. The frames themselves:\n\n"
+            "    from tasks.pianoroll.rolls import Rolls\n\n"
+            '    for found in model.predictions(waveforms):\n        rolls = Rolls.of(found["logits"][None])\n'
+            f'        playing = rolls.roll[0] >= model.thresholds["{ROLL}"]  # (instrument, pitch, frame)\n'
+        )
+
+    def onnx_network(self, model: nn.Module, config: PianorollConfig) -> tuple[nn.Module, Mapping[str, str]]:
+        if config.front_end.engine != "torch":
+            raise UserError(
+                "the model was trained with front_end.engine=librosa, which computes the CQT outside of the network, "
+                "so that ONNX can't hold it: leave out --onnx, or train with --config front_end.engine=torch."
+            )
+        shapes = ("(batch, instrument, pitch, frame)", "(batch, pitch, frame)", "(batch, instrument, frame)")
+        return Probabilities(model), dict(zip(("pianoroll", "pitch_roll", "instrument_roll"), shapes, strict=True))
+
     def outputs(
         self, examples: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], config: PianorollConfig
     ) -> Outputs:
@@ -135,7 +160,7 @@ class Pianoroll(Task[PianorollConfig]):
         )
         songs = np.repeat(examples["song"], config.grid.frames)
         more = {"logits": predictions["logits"], "roll": examples["roll"]}
-        return Outputs(config.instruments, songs, labels, scores, more)
+        return Outputs(config.instruments, songs, labels, scores, more, unit="frame")
 
     def thresholds(self, valid: Outputs, config: PianorollConfig) -> dict[str, float]:
         rules = config.evaluation

@@ -41,15 +41,16 @@ def mix(
         count: How many mixtures.
         start: Number of the first; epoch e of a run, from 0, begins at e times its examples an epoch.
         split: Whose songs.
-        recipe: training: the config's `mixing`; evaluation: what a model is judged on, musical and without effects.
-            Default: that which the split is used with.
+        recipe: training: the config's `mixing`; evaluation: what a model is judged on, musical and without effects,
+            or windows of whole songs if the task is judged on those. Default: that which the split is used with.
         task: Whose classes; `timbrel list tasks` shows all.
         seed: Short for --config seed=N, or evaluation.seed=N with the recipe for evaluation.
     """
     from timbrel import registry
+    from timbrel.errors import UserError
     from timbrel.library import Library
     from timbrel.listen.folder import Request, write_mixtures
-    from timbrel.mixing.index import build_index
+    from timbrel.mixing.index import build_index, evaluation_index
     from timbrel.settings import evaluation_recipe
 
     at_least(1, count=count)
@@ -59,6 +60,11 @@ def mix(
     chosen = registry.load("task", task)
     made = make_config(chosen, preset, (*config, *(((f"{field}={seed}",),) if seed is not None else ())))
     opened = Library.open(library)
+    index = (build_index if training else evaluation_index)(opened, split, chosen, made)
+    there = index.examples(start + count)  # of windows of whole songs there may be fewer
+    if start >= there:
+        raise UserError(f"--start {start}: the split '{split}' of {library} has {there} windows, numbered from 0.")
+    count = there - start
     request = Request(
         task=chosen.name,
         classes=chosen.classes(made),
@@ -69,6 +75,5 @@ def mix(
         start=start,
         count=count,
     )
-    index = build_index(opened, split, chosen, made)
     write_mixtures(request, index, opened.digest(made.data.all_datasets), out)
     print(f"{out}: {count} mixture{'s' if count > 1 else ''} with stems; open {out / 'index.html'} in a browser")

@@ -33,6 +33,7 @@ def f1_and_accuracy_figure(
     examples: int,
     *,
     title: str = "F1 and accuracy per class",
+    unit: str = "example",
 ) -> Figure:
     """Draw F1 and accuracy side by side, mean ± sample standard deviation over runs, one row a class.
 
@@ -46,6 +47,7 @@ def f1_and_accuracy_figure(
         positives: number of positive examples of each class, shape ``(class,)``.
         examples: number of examples in the split.
         title: above the figure.
+        unit: what is counted as an example.
     """
     shape = (len(f1), len(classes))
     if 0 in shape or f1.shape != shape or accuracy.shape != shape or positives.shape != shape[1:]:
@@ -75,7 +77,7 @@ def f1_and_accuracy_figure(
     panels[1].vlines(by_default, places - 0.45, places + 0.45, color=INK, linewidth=1.6, zorder=4, clip_on=False)
     labels = [f"{name} ({number:.0f})" for name, number in zip(classes, positives, strict=True)]
     panels[0].set_yticks(places, labels, fontsize=FONT_PT)
-    head(panels[0], f"class (positives of {examples})", left=True)
+    head(panels[0], f"class (positives of {examples} {unit}s)", left=True)
     handles = {
         "accuracy of always giving the more frequent answer": Line2D(
             [], [], color=INK, marker="|", ms=10, mew=1.6, ls="none"

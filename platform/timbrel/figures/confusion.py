@@ -32,6 +32,7 @@ def missed_figure(
     classes: Sequence[str],
     *,
     title: str = "Missed where another was falsely heard",
+    unit: str = "example",
 ) -> Figure:
     """Draw ``metrics.missed_given_false_alarm``: a row for each class falsely heard, a column for each missed.
 
@@ -43,6 +44,7 @@ def missed_figure(
         decisions: whether the class is predicted, shape ``(example, class)``.
         classes: names of the classes.
         title: above the figure.
+        unit: what a row of ``targets`` is.
     """
     shares = 100 * metrics.missed_given_false_alarm(targets, decisions)
     if len(classes) != len(shares):
@@ -57,7 +59,7 @@ def missed_figure(
     count = len(classes)
     roomy = count <= NUMBERED_CLASSES
     cell_in, size_pt = (0.29, FONT_PT - 0.5) if roomy else (0.17, FONT_PT - 1.5)
-    names_in = 0.085 * max(len(name) for name in (*classes, "all examples")) * size_pt / FONT_PT
+    names_in = 0.085 * max(len(name) for name in (*classes, f"all {unit}s")) * size_pt / FONT_PT
     side_in = max(cell_in * count, 1.6)
     figure = new_figure(side_in + names_in + 1.2, side_in + names_in + 1.9, title)
     axes = figure.subplots()
@@ -74,7 +76,7 @@ def missed_figure(
     axes.vlines(np.arange(count + 1), ABOVE, count, color="white", lw=0.8)
     axes.hlines(np.arange(count + 1), 0, count, color="white", lw=0.8)
     places = np.append(ABOVE, np.arange(count)) + 0.5
-    axes.set_yticks(places, ["all examples", *classes], fontsize=size_pt)
+    axes.set_yticks(places, [f"all {unit}s", *classes], fontsize=size_pt)
     axes.set_xticks(np.arange(count) + 0.5, classes, fontsize=size_pt, rotation=90)
     axes.tick_params(length=0, labelbottom=False, labeltop=True)
     for label, empty in zip(axes.get_yticklabels(), [False, *(false_alarms == 0)], strict=True):
@@ -83,7 +85,7 @@ def missed_figure(
         label.set_color(MUTED if empty else INK)
     for place, number in zip(places, [len(targets), *false_alarms], strict=True):
         beside(axes, place, f"{number}", size_pt)
-    head(axes, "examples", left=False)
+    head(axes, f"{unit}s", left=False)
     axes.set(xlim=(0, count), ylim=(count, ABOVE))
     axes.set_xlabel("Missed", fontsize=FONT_PT)
     axes.xaxis.set_label_position("top")
@@ -111,8 +113,8 @@ def missed_figure(
     )
     bar.ax.tick_params(labelsize=FONT_PT - 1)
     bar.outline.set_visible(False)
-    pale = f"\npale: fewer than {FEW} examples" if np.any(~solid & (false_alarms > 0)) else ""
-    bar.set_label(f"% of the row's examples in which\nthe column's class is missed{pale}", fontsize=FONT_PT - 0.5)
+    pale = f"\npale: fewer than {FEW} {unit}s" if np.any(~solid & (false_alarms > 0)) else ""
+    bar.set_label(f"% of the row's {unit}s in which\nthe column's class is missed{pale}", fontsize=FONT_PT - 0.5)
     return figure
 
 

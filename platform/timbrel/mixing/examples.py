@@ -49,11 +49,14 @@ class RollExamples:
 
     def __call__(self, audio: np.ndarray, notes: Sequence[Notes]) -> dict[str, np.ndarray]:
         """Return the columns of some examples."""
-        heard = {"audio": audio} if self.cqt is None else {"features": cqt_db(audio, self.sample_rate, self.cqt)}
+        if self.cqt is None:
+            heard = {"audio": audio}
+        else:  # without the frames that the roll's would leave over
+            heard = {"features": cqt_db(audio, self.sample_rate, self.cqt)[..., : self.grid.fine_frames]}
         return heard | {"roll": np.stack([pianoroll(each, self.classes, self.grid) for each in notes])}
 
     @property
     def example_bytes(self) -> int:
         """Size of what is returned for one example."""
-        heard = self.samples if self.cqt is None else self.cqt.bins * self.cqt.frames(self.samples)
+        heard = self.samples if self.cqt is None else self.cqt.bins * self.grid.fine_frames
         return 4 * heard + self.classes * self.grid.pitches * self.grid.frames

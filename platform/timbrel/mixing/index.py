@@ -199,6 +199,18 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     return with_class_songs(index) if recipe.class_balance else index
 
 
+def evaluation_index(library: Library, split: str, task: Task, config: Experiment) -> StemIndex:
+    """Return the index that validation or test examples are taken from.
+
+    Raises:
+        UserError: the split has no song.
+    """
+    index = build_index(library, split, task, config)
+    if config.evaluation.windows == "drawn":
+        return index
+    return with_windows(index, config.mixing.seconds, config.evaluation.seed)
+
+
 def with_windows(index: StemIndex, seconds: float, seed: int) -> StemIndex:
     """Return the index for examples that are all songs cut into windows of ``seconds``, in random order.
 

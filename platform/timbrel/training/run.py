@@ -14,7 +14,7 @@ from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.actors import Pool, look_ahead
-from timbrel.mixing.index import StemIndex, build_index, with_windows
+from timbrel.mixing.index import build_index, evaluation_index
 from timbrel.mixing.keep import Keep
 from timbrel.mixing.pool import Stream, collect, stream_batches
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
@@ -71,21 +71,9 @@ def evaluation_stream(task: Task, config: Experiment, library: Library, split: s
     Raises:
         UserError: the split has no song.
     """
-    index = evaluation_index(task, config, library, split)
+    index = evaluation_index(library, split, task, config)
     maker = task.example_maker(config)
     return Stream(ray.put(index), evaluation_recipe(config), config.evaluation.seed, split, maker=maker)
-
-
-def evaluation_index(task: Task, config: Experiment, library: Library, split: str) -> StemIndex:
-    """Return the index that validation or test examples are taken from.
-
-    Raises:
-        UserError: the split has no song.
-    """
-    index = build_index(library, split, task, config)
-    if config.evaluation.windows == "drawn":
-        return index
-    return with_windows(index, config.mixing.seconds, config.evaluation.seed)
 
 
 def train_run(
