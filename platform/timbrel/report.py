@@ -37,7 +37,7 @@ def comparison_table(settings: Sequence[Setting]) -> str:
         row["runs"] = f"{judged}" + (f" of {setting.runs}" if judged < setting.runs else "")
         for label, column in columns_of(_task_of(setting)).items():
             if column in setting.table:
-                row[label] = _spread(setting.table[column], setting.interval(column))
+                row[label] = _spread(setting.table[column], _interval(setting, column))
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return markdown.table(columns, ([row.get(name) for name in columns] for row in rows)) if rows else ""
@@ -47,6 +47,14 @@ def columns_of(task: Task | None) -> dict[str, str]:
     """Return the figures that are shown of a task's runs, by title: first its own, then everybody's."""
     own = task.headline if task else {}
     return {**{title: f"metrics.test/{name}" for title, name in own.items()}, **COLUMNS}
+
+
+def _interval(setting: Setting, column: str) -> bootstrap.Interval | None:
+    """Return the bootstrap interval of a column, None where the runs' outputs don't tell it."""
+    task = _task_of(setting)
+    if column == COLUMNS["loss"] and task and not task.loss_of_outputs:
+        return None
+    return setting.interval(column)
 
 
 def _task_of(setting: Setting) -> Task | None:
@@ -247,7 +255,7 @@ def _settings_table(settings: Sequence[Setting]) -> pd.DataFrame:
     for setting in settings:
         row: dict[str, Any] = {**setting.fields, "runs": len(setting.table)}
         for label, column in columns_of(_task_of(setting)).items():
-            values, found = setting.table[column], setting.interval(column)
+            values, found = setting.table[column], _interval(setting, column)
             ends = {f"{label} low": found.low, f"{label} high": found.high} if found else {}
             row |= {f"{label} mean": values.mean(), f"{label} sd": values.std(), **ends}
         rows.append(row)

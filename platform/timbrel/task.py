@@ -56,6 +56,9 @@ class Task(ABC, Generic[ExperimentT]):
     """Config values by dotted path, by name of preset; ``paper`` (no change) is the default."""
     headline: Mapping[str, str] = MappingProxyType({})
     """What reports show beside the figures that all tasks have: by title of the column, the name of a test figure."""
+    loss_of_outputs: bool = True
+    """Whether ``loss`` is the cross-entropy of what ``outputs`` returns, which then tells how far the loss would move
+    with other songs."""
     predictor: "Predictor | None" = None
     """What `timbrel predict` does with a recording; None: probabilities of the classes, second by second."""
 

@@ -182,6 +182,8 @@ def log_judged(run: Run, trained: TrainedModel, outputs: Outputs) -> None:
     for name, figure in {**pictures, **trained.task.pictures(outputs, trained.thresholds, trained.config)}.items():
         run.log_figure(figure, f"figures/{name}.png")
     for name, ends in intervals([judged]).items():
+        if name == "loss" and not trained.task.loss_of_outputs:
+            continue
         run.log_metrics({f"test/{name}_low": ends.low, f"test/{name}_high": ends.high})
 
 

@@ -31,7 +31,7 @@ class Rolls:
         """Return what the network's outputs ``(example, instrument, pitch, frame)`` say."""
         parts: list[list[np.ndarray]] = [[], [], []]
         for first in range(0, len(logits), EXAMPLES):
-            found = heads(torch.from_numpy(np.asarray(logits[first : first + EXAMPLES])).float())
+            found = heads(torch.from_numpy(np.array(logits[first : first + EXAMPLES], dtype=np.float32)))
             for part, values, kept in zip(parts, found, (torch.half, torch.half, torch.float), strict=True):
                 part.append(torch.sigmoid(values).to(kept).numpy())
         return Rolls(*(np.concatenate(part) for part in parts))

@@ -71,6 +71,7 @@ class Pianoroll(Task[PianorollConfig]):
             "pianoroll acc.": "roll_accuracy",
         }
     )
+    loss_of_outputs = False
     predictor = PianorollPredictor()
 
     def classes(self, config: PianorollConfig) -> tuple[str, ...]:

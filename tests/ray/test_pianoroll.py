@@ -67,6 +67,9 @@ def test_a_run_logs_its_terms_figures_and_thresholds(place, task, trained):
     assert not any(name.startswith("valid/note_f1") for name in run.data.metrics)
     assert {"threshold/pianoroll", "threshold/pitch roll"} <= {n.replace("_", " ") for n in run.data.metrics}
     assert {f"threshold/{name}" for name in task.classes(task.config_type())} <= set(run.data.metrics)
+    # The loss is not that of the outputs' frames, so they don't say how far it would move.
+    assert "test/f1_macro_low" in run.data.metrics
+    assert "test/loss_low" not in run.data.metrics
 
 
 def test_the_config_is_logged_and_stored_as_it_was_settled(place, trained):
