@@ -13,12 +13,12 @@ from timbrel import registry
 from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.library import Library
-from timbrel.mixing.index import StemIndex, build_index, with_windows
+from timbrel.mixing.index import StemIndex, build_index, evaluation_index, with_windows
 from timbrel.mixing.plan import plan_mixture
 from timbrel.mixing.pool import Stream, mix
 from timbrel.mixing.recipe import Recipe
 from timbrel.settings import evaluation_recipe
-from timbrel.training.run import evaluation_index, evaluation_key
+from timbrel.training.run import evaluation_key
 
 TASK = registry.load("task", "pianoroll")
 PIANO, VIOLIN, DRUMS = 0, 40, 128
@@ -126,7 +126,7 @@ def config_of(**values):
 
 
 def examples_of(library, config, numbers, split="valid"):
-    index = evaluation_index(TASK, config, library, split)
+    index = evaluation_index(library, split, TASK, config)
     recipe = evaluation_recipe(config)
     return mix(Stream(index, recipe, config.evaluation.seed, split, maker=TASK.example_maker(config)), index, numbers)
 
@@ -134,7 +134,7 @@ def examples_of(library, config, numbers, split="valid"):
 def test_windows_join_to_the_song(library):
     """The rolls of a song's windows, one after the other, are the roll of the song."""
     config = config_of()
-    index = evaluation_index(TASK, config, library, "valid")
+    index = evaluation_index(library, "valid", TASK, config)
     assert index.examples(config.evaluation.valid_examples) == 6  # two songs of 6 s, the last 1.2 s left out
     examples = examples_of(library, config, range(6))
     for song in (0, 1):
@@ -167,7 +167,7 @@ def test_as_many_as_asked_for_are_the_first_of_all(library):
 def test_windows_are_not_what_drawn_examples_are(library):
     """Drawn ones are as they were before there were windows: from the plan's generator."""
     drawn = config_of(evaluation__windows="drawn", evaluation__valid_examples=5, evaluation__test_examples=5)
-    index, recipe = evaluation_index(TASK, drawn, library, "valid"), evaluation_recipe(drawn)
+    index, recipe = evaluation_index(library, "valid", TASK, drawn), evaluation_recipe(drawn)
     plain = build_index(library, "valid", TASK, drawn)
     assert len(index.window_songs) == 0
     plans = [plan_mixture(index, recipe, 0, "valid", number) for number in range(20)]

@@ -22,11 +22,15 @@ def no_index():
 
 
 def index_of(*stems):
-    """Return as much of an index as the shares need: for each stem, its notes as (onset, offset, class)."""
+    """Return as much of an index as the shares need: for each stem, a song of its own, its notes as (onset, offset,
+    class)."""
     parts = [np.array(stem, dtype=float).reshape(-1, 3) for stem in stems]
+    every = np.concatenate(parts)
     return SimpleNamespace(
+        song_stems=np.arange(len(stems) + 1),
         note_rows=np.append(0, np.cumsum([len(part) for part in parts])),
-        notes_of=lambda stem: (parts[stem][:, :2], np.full(len(parts[stem]), 60), parts[stem][:, 2].astype(np.int64)),
+        note_times=every[:, :2].astype(np.float32),
+        note_classes=every[:, 2].astype(np.int16),
     )
 
 
