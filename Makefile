@@ -58,7 +58,7 @@ format: $(VENV)/.installed-dev ## Put the code into the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## Measure the mixing pool against audiomentations in a PyTorch DataLoader (under an hour, 5 GB)
+bench: $(VENV)/.installed-dev ## Measure the mixing pool, front ends and training against what a user would write (an hour, 5 GB)
 	mkdir -p $(DEMO)
 	$(BIN)/timbrel prepare house_band --library $(DEMO)/bench_library --option songs=12 sample_rate=32000 --bank
 	$(BIN)/python benchmarks/mixing.py --library $(DEMO)/bench_library --whole 38400
@@ -67,6 +67,9 @@ bench: $(VENV)/.installed-dev ## Measure the mixing pool against audiomentations
 	$(BIN)/python benchmarks/ray_overhead.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/rates.py
+	$(BIN)/timbrel prepare house_band --library $(DEMO)/roll_library --option songs=12 sample_rate=16000
+	$(BIN)/python benchmarks/pianoroll.py --library $(DEMO)/roll_library
+	$(BIN)/python benchmarks/cqt.py
 
 clean: ## Remove the demo and the environment
 	rm -rf $(DEMO) $(VENV)

@@ -53,3 +53,24 @@ def test_stages(library):
 def test_rates():
     for row in run("rates"):
         assert row["cpu_ms"] > 0
+
+
+def test_cqt():
+    figures = run("cqt", "--rounds", 1, "--segments", 2)
+    assert figures["agreement"]["torch, 1 a call, 1 core"]["correlation"] > 0.98
+    for side in figures["sides"].values():
+        assert side["cpu_ms"]["median"] > 0
+
+
+def test_pianoroll(tmp_path):
+    options = HouseBandOptions(songs=4, seconds=20, sample_rate=16_000)
+    prepare(registry.load("source", "house_band"), None, tmp_path, options)
+    figures = run("pianoroll", "--library", tmp_path, "--rounds", 1, "--examples", 96, "--steps", 2)
+    sides = figures["data"]["sides"]
+    assert figures["data"]["cpu_ratio"]["median"] == pytest.approx(
+        sides["plain loop"]["cpu_ms"]["median"] / sides["pool, 1 actor"]["cpu_ms"]["median"]
+    )
+    for step in figures["step"].values():
+        ratio = step["ready_ms"]["median"] / step["stream_ms"]["median"]
+        assert step["step_ratio"]["median"] == pytest.approx(ratio)
+    assert all(value["median"] > 0 for value in figures["prediction"].values())
