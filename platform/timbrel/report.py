@@ -242,8 +242,10 @@ def _epochs_table(tracker: Tracker, settings: Sequence[Setting]) -> pd.DataFrame
     """Return what was logged at the end of each epoch; empty for runs without one, as of a study of rules."""
     rows = []
     for setting in settings:
+        task = _task_of(setting)
+        names = (*EPOCH_FIGURES, *(f"valid/{name}" for name in (task.headline.values() if task else ())))
         for _, run in setting.table.iterrows():
-            logged = {name: tracker.history(run["run_id"], name) for name in EPOCH_FIGURES}
+            logged = {name: tracker.history(run["run_id"], name) for name in names}
             for epoch in sorted({step for points in logged.values() for step in points}):
                 figures_of = {name: round(points.get(epoch, np.nan), 6) for name, points in logged.items()}
                 rows.append({**setting.fields, "seed": run.get("seed"), "epoch": epoch, **figures_of})
