@@ -12,6 +12,7 @@ import soxr
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from timbrel.errors import UserError
 from timbrel.predict import _in_words, _output_names, _windows, load_trained, predict_file, predict_files
@@ -171,6 +172,23 @@ def test_what_is_no_recording_is_named(trained, tmp_path):
         predict_file(trained, tmp_path / "nan.wav")
     with pytest.raises(UserError, match="there is no file"):
         predict_file(trained, tmp_path)
+
+
+def test_no_bar_outlives_an_interrupted_prediction(trained, tmp_path):
+    """While the error is held, as by whoever prints its message: a bar closed later would draw over that."""
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(scale=0.1, size=320_000), 16_000)  # two batches
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    hook = trained.model.register_forward_pre_hook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt) as held:
+            predict_file(trained, tmp_path / "a.wav")
+        assert held.value is not None
+        assert not tqdm._instances
+    finally:
+        hook.remove()
 
 
 def test_bad_files_are_named_after_the_good_ones_are_done(trained, saved, tmp_path, capsys):

@@ -139,8 +139,11 @@ def predict_file(trained: TrainedModel, file: Path) -> np.ndarray:
         UserError: the file is missing, not audio, or holds no sound.
     """
     rate, samples = trained.config.mixing.sample_rate, trained.config.mixing.samples
-    with contextlib.closing(mono_blocks(file, rate)) as blocks:
-        windows = tqdm(_windows(blocks, rate, samples), desc=file.name, unit="s", leave=False)
+    with (
+        contextlib.closing(mono_blocks(file, rate)) as blocks,
+        # Closed here: an error's traceback keeps the bar alive, which would then draw over the error's message.
+        tqdm(_windows(blocks, rate, samples), desc=file.name, unit="s", leave=False) as windows,
+    ):
         rows = list(trained.probabilities(windows))
     if not rows:
         raise UserError(f"{file} holds no audio.")

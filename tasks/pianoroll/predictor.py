@@ -29,9 +29,9 @@ class PianorollPredictor:
         windows = windows_of(config)
         with contextlib.closing(mono_blocks(file, config.mixing.sample_rate)) as blocks:
             counted = Counted(blocks)
-            cut = tqdm(windows.cut(counted, str(file)), desc=file.name, unit="window", leave=False)
-            logits = (found["logits"] for found in trained.predictions(cut, batch_size=8))
-            return windows.join(logits, lambda: counted.samples).astype(np.float16)
+            with tqdm(windows.cut(counted, str(file)), desc=file.name, unit="window", leave=False) as cut:
+                logits = (found["logits"] for found in trained.predictions(cut, batch_size=8))
+                return windows.join(logits, lambda: counted.samples).astype(np.float16)
 
     def write(self, trained: "TrainedModel", file: Path, found: np.ndarray, stem: Path) -> tuple[str, tuple[str, ...]]:
         """Write the files and return which instruments play, the longest first."""
