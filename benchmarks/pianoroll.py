@@ -3,10 +3,12 @@
     python benchmarks/pianoroll.py --library demo/pianoroll_library
 
 Examples: the pool of Ray actors against the loop that a user would write with librosa and pretty_midi, segment by
-segment: read the song's stems, add them up, transform, and ask each instrument for its piano roll. The same segments,
-the loop in one process; CPU time is that of all processes, Ray's own included, while a long stream is read.
+segment: read the song's stems, add them up, transform, and ask each instrument for its piano roll. The same segments;
+CPU time is that of all processes, Ray's own included, while a long stream is read. What the machine itself gives for a
+second process is known from two such loops side by side.
 
-Step: a Ray Train worker that reads the stream, against the same model in the same process on tensors that lie ready.
+Step: a Ray Train worker that reads the stream, against the same model in the same process on tensors that lie ready,
+with one thread, which leaves the actors a core, and with all.
 
 Prediction: wall time for a minute of audio, its CQT included, on all cores (and on a GPU where there is one).
 """
@@ -18,7 +20,6 @@ import statistics
 import sys
 import tempfile
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,6 @@ WIDTHS = (8, 32)
 # The plain loop
 
 
-@cache
 def instruments_of(song: int, index: StemIndex, programs: int) -> tuple[pretty_midi.Instrument, ...]:
     """Return a song's notes as pretty_midi has them after reading a MIDI file: an instrument a class."""
     found = [pretty_midi.Instrument(program=0) for _ in range(programs)]
@@ -72,18 +72,8 @@ def instruments_of(song: int, index: StemIndex, programs: int) -> tuple[pretty_m
     return tuple(found)
 
 
-class Hashable:
-    """An index that a cache takes: there is one, so who it is will do."""
-
-    def __init__(self, index: StemIndex) -> None:
-        self.index = index
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.index, name)
-
-
-def plain_example(number: int, index: Any, config: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Make the features and the roll of a segment."""
+def plain_example(number: int, index: StemIndex, config: Any, read: dict[int, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Make the features and the roll of a segment; ``read`` keeps the songs' notes."""
     plan = plan_mixture(index, config.mixing, 0, "train", number)
     audio = np.zeros(config.mixing.samples, dtype=np.float32)
     for source in plan.sources:
@@ -98,8 +88,10 @@ def plain_example(number: int, index: Any, config: Any) -> tuple[np.ndarray, np.
     picture = librosa.amplitude_to_db(np.abs(transformed), ref=np.max, top_db=80.0)[:, :frames] / 80 + 1
     times = plan.sources[0].start_s + np.arange(frames) * front_end.hop / config.mixing.sample_rate
     song = index.song_of(plan.sources[0].stem)
+    if song not in read:
+        read[song] = instruments_of(song, index, len(config.instruments))
     rolls = []
-    for instrument in instruments_of(song, index, len(config.instruments)):
+    for instrument in read[song]:
         roll = instrument.get_piano_roll(times=times)[21 : 21 + front_end.bins] > 0
         # What pretty_midi gives at so many times is one column short.
         rolls.append(np.pad(roll, ((0, 0), (0, frames - roll.shape[1]))))
@@ -109,14 +101,22 @@ def plain_example(number: int, index: Any, config: Any) -> tuple[np.ndarray, np.
 
 def plain_loop(index: StemIndex, config: Any, examples: int) -> dict[str, float]:
     """Return CPU and wall time of a segment in ms."""
-    hashable = Hashable(index)
+    read: dict[int, Any] = {}
     for number in range(BATCH):
-        plain_example(number, hashable, config)
+        plain_example(number, index, config, read)
     wall, cpu = time.perf_counter(), time.process_time()
     for number in range(BATCH, BATCH + examples):
-        plain_example(number, hashable, config)
+        plain_example(number, index, config, read)
     spent = time.process_time() - cpu, time.perf_counter() - wall
     return dict(zip(("cpu_ms", "wall_ms"), (seconds / examples * 1000 for seconds in spent), strict=True))
+
+
+def plain_loops(index: StemIndex, config: Any, examples: int, processes: int) -> dict[str, float]:
+    """Return CPU and wall time of a segment in ms, by loops side by side, each of which makes as many segments."""
+    loop = ray.remote(num_cpus=1)(plain_loop)
+    found = ray.get([loop.remote(index, config, examples) for _ in range(processes)])
+    cpu = statistics.mean(one["cpu_ms"] for one in found)
+    return {"cpu_ms": cpu, "wall_ms": max(one["wall_ms"] for one in found) / processes}
 
 
 def pool(stream: Stream, examples: int, actors: int) -> dict[str, float]:
@@ -138,7 +138,8 @@ def data_figures(index: StemIndex, task: Task, config: Any, rounds: int, example
     """Return all sides' figures, alternating."""
     stream = Stream(ray.put(index), config.mixing, 0, "train", maker=task.example_maker(config))
     sides = {
-        "plain loop": lambda: plain_loop(index, config, examples),
+        "plain loop": lambda: plain_loops(index, config, examples, 1),
+        "2 plain loops": lambda: plain_loops(index, config, examples, 2),
         "pool, 1 actor": lambda: pool(stream, examples, 1),
         "pool, 2 actors": lambda: pool(stream, examples, 2),
     }
@@ -148,13 +149,18 @@ def data_figures(index: StemIndex, task: Task, config: Any, rounds: int, example
             bar.set_description(name)
             found[name].append(measure())
             bar.update()
-    plain, one, two = found.values()
-    pairs = list(zip(plain, one, two, strict=True))
+    plain, plain_two, one, two = found.values()
     return {
         "sides": {name: {key: spread([row[key] for row in rows]) for key in rows[0]} for name, rows in found.items()},
-        "cpu_ratio": spread([a["cpu_ms"] / b["cpu_ms"] for a, b, _ in pairs]),
-        "two_actors_efficiency": spread([b["wall_ms"] / c["wall_ms"] / 2 for _, b, c in pairs]),
+        "cpu_ratio": spread([a["cpu_ms"] / b["cpu_ms"] for a, b in zip(plain, one, strict=True)]),
+        "two_loops_efficiency": _efficiency(plain, plain_two),
+        "two_actors_efficiency": _efficiency(one, two),
     }
+
+
+def _efficiency(one: list[dict[str, float]], two: list[dict[str, float]]) -> dict[str, float]:
+    """Return what share of twice the speed of one the two have."""
+    return spread([a["wall_ms"] / b["wall_ms"] / 2 for a, b in zip(one, two, strict=True)])
 
 
 # The step
@@ -185,9 +191,8 @@ def timed_worker(settings: dict[str, Any]) -> None:
     Path(settings["answer"]).write_text(json.dumps(figures))
 
 
-def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: int) -> dict[str, Any]:
+def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: int, threads: int) -> dict[str, Any]:
     """Return the time of a step in ms on the stream and on tensors that lie ready, and their ratio."""
-    cpus = int(ray.cluster_resources()["CPU"])
     stream = Stream(ray.put(index), config.mixing, 0, "train", maker=task.example_maker(config))
     ahead = 12
     total = (steps + rounds * (steps + ahead) + 2 * ahead) * BATCH
@@ -199,7 +204,7 @@ def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: 
             timed_worker,
             train_loop_config={
                 "config": configs.to_json(config),
-                "threads": cpus,
+                "threads": threads,
                 "steps": steps,
                 "rounds": rounds,
                 "ahead": ahead,
@@ -252,10 +257,13 @@ def measure(library: Library, rounds: int, examples: int, steps: int) -> dict[st
     index = build_index(library, "train", task, base)
     figures: dict[str, Any] = {"rounds": rounds, "examples": examples, "steps": steps, "cores": torch.get_num_threads()}
     with ray_session():
+        cores = int(ray.cluster_resources()["CPU"])
         figures["data"] = data_figures(index, task, base, rounds, examples)
         figures["step"] = {
-            str(width): step_figures(index, task, with_values(base, {"model.width": width}), rounds, steps)
-            for width in WIDTHS
+            f"width {width}, {threads} of {cores} cores": step_figures(
+                index, task, with_values(base, {"model.width": width}), rounds, steps, threads
+            )
+            for width, threads in itertools.product(WIDTHS, sorted({1, cores}))
         }
     engines = ["librosa", "torch"] if torch.cuda.is_available() else ["librosa"]
     figures["prediction"] = {
@@ -275,13 +283,20 @@ def table(figures: dict[str, Any]) -> str:
         return f"{value['median']:.{digits}f} [{low}, {high}]"
 
     data = figures["data"]
+    one, two = (data["sides"][f"pool, {actors}"]["cpu_ms"]["median"] for actors in ("1 actor", "2 actors"))
     ratios = [
         ["plain loop ÷ pool, CPU of a segment (`cpu_ratio`)", cell(data["cpu_ratio"], 2), GOALS["cpu_ratio"]],
-        ["from 1 to 2 actors, share of twice the speed", cell(data["two_actors_efficiency"], 2), "linear"],
+        ["from 1 to 2 actors, share of twice the speed", cell(data["two_actors_efficiency"], 2), "linear: 1"],
+        [
+            "from 1 to 2 plain loops, share of twice the speed",
+            cell(data["two_loops_efficiency"], 2),
+            "the machine's own",
+        ],
+        ["CPU of a segment, 1 actor ÷ 2 actors, of the medians", f"{one / two:.2f}", "linear in cores: >= 1"],
     ]
-    for width, step in figures["step"].items():
+    for name, step in figures["step"].items():
         ratios.append(
-            [f"step on ready tensors ÷ step under Ray, width {width}", cell(step["step_ratio"], 2), GOALS["step_ratio"]]
+            [f"step on ready tensors ÷ step under Ray, {name}", cell(step["step_ratio"], 2), GOALS["step_ratio"]]
         )
     return "\n\n".join(
         [
@@ -293,11 +308,8 @@ def table(figures: dict[str, Any]) -> str:
             ),
             markdown.table(["ratio", "measured", "goal"], ratios),
             markdown.table(
-                ["width", "ms a step under Ray", "ms a step on ready tensors"],
-                [
-                    [width, cell(row["stream_ms"], 0), cell(row["ready_ms"], 0)]
-                    for width, row in figures["step"].items()
-                ],
+                ["width, cores of the trainer", "ms a step under Ray", "ms a step on ready tensors"],
+                [[name, cell(row["stream_ms"], 0), cell(row["ready_ms"], 0)] for name, row in figures["step"].items()],
             ),
             markdown.table(
                 ["prediction: width, engine", "s for a minute of audio"],
