@@ -14,11 +14,15 @@ from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.index import build_index, evaluation_index
-from timbrel.mixing.pool import Stream, mix
+from timbrel.mixing.pool import mix
 from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
+from timbrel.teaching.parts import NOTHING, Parts
+from timbrel.teaching.teacher import teacher_of
 from timbrel.training.loop import Learner
+from timbrel.training.run import training_stream
+from timbrel.training.trial import with_dimension
 
 START_S = 20.0
 """From the start of a trial to its first step: four processes import torch and Ray one after the other (2 cores)."""
@@ -65,14 +69,20 @@ class Estimate:
     """Disk for good: the models and outputs in MLflow."""
 
 
-def measure(task: Task, config: Experiment, library: Library, threads: int) -> Cost:
+def measure(
+    task: Task,
+    config: Experiment,
+    library: Library,
+    threads: int,
+    teaching: Parts = NOTHING,
+) -> Cost:
     """Mix a few examples and take a few training steps of a config in this process.
 
     Raises:
-        UserError: the library has no song for it.
+        UserError: the library has no song for it, or no embeddings of the songs.
     """
     index = build_index(library, "train", task, config)
-    stream = Stream(index, config.mixing, config.seed, "train", maker=task.example_maker(config))
+    stream = training_stream(task, config, library, index)
     mix(stream, index, [0])  # reads what is read once
     begin = time.process_time()
     some = mix(stream, index, range(1, MIXTURES + 1))
@@ -81,7 +91,7 @@ def measure(task: Task, config: Experiment, library: Library, threads: int) -> C
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        learner = Learner(task, config, device)
+        learner = Learner(task, config, device, teacher=teacher_of(task, config, *teaching.of(config.taught_by)))
         rows = np.arange(config.training.batch_size // config.training.workers) % MIXTURES
         batch = {name: values[rows] for name, values in some.items()}
         learner.train_epoch([batch])
@@ -106,6 +116,7 @@ def estimate(
     cpus: float,
     shared: float,
     shared_bytes: int,
+    teaching: Parts = NOTHING,
 ) -> Estimate:
     """Estimate what training runs with these configs cost.
 
@@ -117,10 +128,11 @@ def estimate(
         cpus: of the cluster.
         shared: share of all mixtures that is read from disk rather than mixed, because another trial has mixed them.
         shared_bytes: disk for these.
+        teaching: what teachers need beside the library.
     """
     different = list({configs.fingerprint(dataclasses.replace(config, seed=0)): config for config in trials}.values())
     some = different[:: max(1, -(-len(different) // MEASURED))]
-    costs = [measure(task, config, library, share.threads) for config in some]
+    costs = [measure(task, with_dimension(config, library), library, share.threads, teaching) for config in some]
     mixing_s, step_s, predict_s = (
         float(np.mean([getattr(cost, name) for cost in costs])) for name in ("mixing_s", "step_s", "predict_s")
     )

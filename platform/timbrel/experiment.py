@@ -80,7 +80,7 @@ def run_study(
         first = _pretraining(study, config, place, preset)
         if not resume:
             if first:
-                announce(Search(*first), place, f"first {first[0].name}, to pre-train the backbone")
+                announce(Search(*first), place, f"first {first[0].name}, which the trials need")
             announce(_search(study, task, config, seeds, count), place, study.name)
         if dry_run:
             print("a dry run: nothing was started")
@@ -195,7 +195,7 @@ def _pretraining(study: Study, config: Experiment, place: Workplace, preset: str
             f"with --preset {preset} set --config {plan.target}=FILE_OR_RUN: task {plan.task}, which would be trained "
             "first, has no such preset."
         )
-    own = {"data.songs_to": plan.songs, "seed": config.seed}
+    own = {**plan.fixed, "seed": config.seed, **({"data.songs_to": plan.songs} if plan.songs else {})}
     return task, configs.with_values(task.config_type(), {**task.presets[preset], **plan.config_values(values), **own})
 
 
@@ -212,13 +212,14 @@ def _pretrained(
         run_id = done[0].info.run_id
         print(f"starting from the {task.name} run {run_id}, trained earlier with the same config and data")
     else:
-        print(
-            f"no {plan.target} given: pre-training task {task.name} on {plan.songs:.0%} of the songs, "
-            "which the trials will not see"
+        which = (
+            f"on {plan.songs:.0%} of the songs, which the trials will not see" if plan.songs else "on the same songs"
         )
+        print(f"no {plan.target} given: training task {task.name} first, {which}")
         resume = place.interrupted(fingerprint) is not None
         run_id = train_once(task, first, place, resume=resume, parent=parent)
-    return configs.with_values(config, {plan.target: run_id, "data.songs_from": plan.songs})
+    apart = {"data.songs_from": plan.songs} if plan.songs else {}
+    return configs.with_values(config, {plan.target: run_id, **apart})
 
 
 def _earlier(place: Workplace, fingerprint: str) -> Any:

@@ -1,7 +1,7 @@
 """Everything that a search's trials need, brought together once; and the search followed to its end."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import ray
 import ray.tune
 
 from timbrel import config as configs
+from timbrel.embeddings.teachers import live_teacher
+from timbrel.errors import UserError
 from timbrel.estimate import Estimate, check_disk, duration, estimate, size
 from timbrel.library import Library
 from timbrel.mixing.index import build_index, missing_examples
@@ -18,10 +20,12 @@ from timbrel.runtime import Share, share_cluster
 from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
 from timbrel.task import Task
+from timbrel.teaching.parts import Parts
+from timbrel.teaching.teacher import teacher_of
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
 from timbrel.training.run import evaluation_key, render_evaluation_sets
-from timbrel.training.trial import Job, TrialConfigs, run_trial
+from timbrel.training.trial import Job, TrialConfigs, run_trial, with_dimension
 from timbrel.trial_log import TrialLog
 
 
@@ -59,7 +63,7 @@ class Workplace:
         """Return a config with what depends on the library, and on the cluster that Ray is connected to, filled in."""
         gpu = ray.cluster_resources().get("GPU", 0) > 0
         settled: Experiment = task.settled(config, lambda: build_index(self.library, "train", task, config), gpu)
-        return settled
+        return with_dimension(settled, self.library)
 
     def share(self, search: Search) -> Share:
         """Return what each trial of a search gets of the cluster that Ray is connected to.
@@ -95,6 +99,9 @@ def train_trials(
     for config in known:
         if name := task.pretrained(config):  # what doesn't fit is said here, before anything is mixed
             task.load_pretrained(task.build_model(config), config, weights[name])
+    teaching = teaching_parts(known, tracker)
+    for config in known:
+        teacher_of(task, config, *teaching.of(config.taught_by))
     sets = {}
     for config in known:
         key = evaluation_key(task, config)
@@ -112,6 +119,7 @@ def train_trials(
         share,
         sets,
         {name: ray.put(state) for name, state in weights.items()},
+        Parts(*({name: ray.put(part) for name, part in of.items()} for of in (teaching.heads, teaching.networks))),
         place.kept(search),
     )
     trainable = ray.tune.with_parameters(run_trial, job=job)
@@ -173,6 +181,7 @@ def announce(search: Search, place: Workplace, what: str) -> Estimate:
         ray.cluster_resources().get("CPU", 1),
         read / (total * search.count),
         shared_bytes,
+        teaching_parts(search.configurations(), place.tracker),
     )
     free = check_disk(place.storage, cost.scratch_bytes + cost.logged_bytes)
     each = f"{search.base.training.epochs} epochs of {search.base.training.batches_per_epoch} batches"
@@ -187,6 +196,21 @@ def announce(search: Search, place: Workplace, what: str) -> Estimate:
         flush=True,
     )
     return cost
+
+
+def teaching_parts(known: Sequence[Experiment], tracker: Tracker) -> Parts:
+    """Return the classifiers on embeddings that configs name, and the teachers that are to listen to each example.
+
+    Raises:
+        UserError: one of them is not there, or is something else.
+    """
+    try:
+        asked = [config.taught_by for config in known if config.taught_by.name]
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    heads = {name: resolve_weights(tracker, name) for name in sorted({each.head for each in asked if each.head})}
+    live = sorted({(each.name, each.weights) for each in asked if each.weights})
+    return Parts(heads, {(name, weights): live_teacher(name, weights, tracker) for name, weights in live})
 
 
 def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from timbrel.mixing.recipe import NO_EFFECTS, PAPER, Probability, Recipe
+from timbrel.teaching.config import TeacherConfig
 
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 """What both NumPy and PyTorch take."""
@@ -59,13 +60,22 @@ class Training:
     """Batches an epoch; 120 x 16 = the paper's 1,920 mixtures."""
     batch_size: Annotated[int, Ge(2)] = 16
     """Mixtures a batch, over all workers together."""
+    gradient_clip: Annotated[float, Ge(0)] = 0.0
+    """Norm that the gradient is shortened to where it is longer; 0: never."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Of the schedule decay: adam, or sgd with ``momentum``."""
+    """Of the schedules decay and plateau: adam, or sgd with ``momentum``."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """Of the optimiser sgd."""
-    schedule: Literal["decay", "two_stage"] = "decay"
-    """decay: the optimiser, whose learning rates fall in steps. two_stage: that of the short-chunk CNN's authors: Adam,
-    and from the first of ``switches`` on SGD with Nesterov momentum 0.9."""
+    schedule: Literal["decay", "plateau", "two_stage"] = "decay"
+    """decay: the optimiser, whose learning rates fall in steps. plateau: they fall when the validation loss no longer
+    does, and training ends when that doesn't help. two_stage: that of the short-chunk CNN's authors: Adam, and from the
+    first of ``switches`` on SGD with Nesterov momentum 0.9."""
+    plateau_factor: Annotated[float, Gt(0), Lt(1)] = 0.2
+    """Of plateau: factor on the learning rates."""
+    plateau_patience: Annotated[int, Ge(0)] = 8
+    """Of plateau: epochs in a row without a lower validation loss that are put up with before the rates fall."""
+    stop_patience: Annotated[int, Ge(1)] = 15
+    """Of plateau: epochs since the lowest validation loss after which training ends."""
     switches: tuple[Annotated[int, Ge(1)], ...] = (80, 100, 120)
     """Of two_stage: the epochs after which training goes back to the best epoch so far, and on with SGD from there; at
     each switch but the first with a tenth of the learning rates (authors: 80,100,120 of 200)."""
@@ -111,6 +121,8 @@ class Training:
         if self.schedule == "two_stage":
             stage = self.stage_at(epoch)
             return self.sgd_factor / 10 ** (stage - 1) if stage else 1.0
+        if self.schedule == "plateau":
+            return 1.0
         return self.decay ** int(epoch * self.decay_steps / self.epochs)
 
 
@@ -151,6 +163,16 @@ class Experiment:
     mixing: Recipe = field(default_factory=Recipe)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    @property
+    def taught_by(self) -> TeacherConfig:
+        """What teaches the model, or makes the embeddings that it hears: ``teacher``, unless the task knows better.
+
+        Raises:
+            ValueError: the task asks for something that ``teacher`` does not name.
+        """
+        return self.teacher
 
 
 def evaluation_recipe(config: Experiment) -> Recipe:

@@ -21,13 +21,15 @@ def short(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """A task whose trained backbone a study starts from, trained first if the user names none."""
+    """A task whose trained model a study's trials need, trained first if the user names none."""
 
     task: str
     target: str
     """The config field of the study's task that takes the run id."""
     songs: float = 0.4
-    """Share of the songs that pre-training keeps to itself; the study's trials see the others only."""
+    """Share of the songs that pre-training keeps to itself; the study's trials see the others only. 0: both see all."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the pre-training's config beside those of its preset."""
     shared: Mapping[str, str] = field(default_factory=dict)
     """Fields, or branches (ending in a dot), in which both must agree: by their path in the study's task, their path
     in the pre-training task."""

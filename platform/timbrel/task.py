@@ -6,7 +6,7 @@ PyTorch and NumPy; it imports neither Ray nor MLflow, and so does nothing in thi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -79,7 +79,8 @@ class Task(ABC, Generic[ExperimentT]):
         """
 
     def song_labels(self, songs: Sequence[JudgedSong], config: ExperimentT) -> np.ndarray | None:
-        """Return which classes each song counts for as a whole: bool of shape ``(song, class)``.
+        """Return which classes each song counts for as a whole: bool, or float with NaN where nobody judged,
+        ``(song, class)``.
 
         They hold for all of its stems, whatever part of the song is heard, and take the place of ``stem_labels``. None,
         as here: labels are those of the stems.
@@ -100,6 +101,11 @@ class Task(ABC, Generic[ExperimentT]):
             config: of the experiment.
         """
         return None
+
+    def hears_embeddings(self, config: ExperimentT) -> bool:
+        """Return whether the model hears a teacher's embeddings, as ``features`` ``(batch, time, dimension)``, instead
+        of audio."""
+        return False
 
     def example_maker(self, config: ExperimentT) -> ExampleMaker | None:
         """Return what makes examples of mixtures, in the mixing actors. None, as here: their audio is one."""
@@ -156,19 +162,36 @@ class Task(ABC, Generic[ExperimentT]):
     def parameter_groups(self, model: nn.Module, config: ExperimentT) -> list[dict[str, Any]]:
         """Return the optimiser's parameter groups, each with its learning rate ``lr``."""
 
+    def augmented(self, batch: dict[str, torch.Tensor], config: ExperimentT) -> dict[str, torch.Tensor]:
+        """Return what is trained on instead of a batch, drawn from PyTorch's global generator. Here: the batch."""
+        return batch
+
+    def fit(
+        self, model: nn.Module, batches: Iterable[Mapping[str, np.ndarray]], config: ExperimentT
+    ) -> dict[str, float]:
+        """Train a model that is no network, on an epoch's batches at once.
+
+        Called where ``parameter_groups`` returns none. Returns ``loss``, and what is logged beside it.
+        """
+        raise NotImplementedError(f"task {self.name} trains by gradients alone")
+
     def losses(
         self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor], config: ExperimentT
     ) -> dict[str, torch.Tensor]:
         """Return the terms of the objective by name; ``loss`` is what is minimised, the others are logged beside it.
 
-        Here: binary cross-entropy of logits ``(batch, class)``, averaged over batch and class.
+        Here: binary cross-entropy of logits ``(batch, class)``, averaged over what was judged of the batch; 0 if
+        nothing was.
 
         Args:
             outputs: the model's, as float32.
-            batch: the examples' columns, such as ``labels`` ``(batch, class)``.
+            batch: the examples' columns, such as ``labels`` ``(batch, class)``, NaN where nobody judged.
             config: of the experiment.
         """
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(outputs, batch["labels"])}
+        labels = batch["labels"]
+        judged = ~labels.isnan()
+        each = nn.functional.binary_cross_entropy_with_logits(outputs, labels.nan_to_num(), reduction="none")
+        return {"loss": (each * judged).sum() / judged.sum().clamp(min=1)}
 
     def predictions(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what is kept of the model's outputs on an evaluation set, by name. Here: probabilities, ``scores``."""

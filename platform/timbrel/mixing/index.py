@@ -72,6 +72,8 @@ class StemIndex:
     int32."""
     whole_songs: bool = False
     """Whether labels are said of whole songs: they hold for every part, silence included."""
+    judged: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    """Whether anybody judged it, bool ``(stem, class)``; empty where everything was."""
     note_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """int64, ``(stem + 1,)``; empty where the task has no use for notes. Those of stem ``t`` are
     ``note_times[note_rows[t]:note_rows[t + 1]]``, and so on."""
@@ -123,6 +125,15 @@ class StemIndex:
         """Return the row of the song that a stem belongs to."""
         return int(np.searchsorted(self.song_stems, stem, side="right")) - 1
 
+    def dataset_of(self, song: int) -> str:
+        """Return the name of the data set that a song belongs to."""
+        return self.datasets[int(np.searchsorted(self.dataset_songs, song, side="right")) - 1]
+
+    def song_names(self) -> list[tuple[str, str]]:
+        """Return data set and name of every song."""
+        counts = np.diff(self.dataset_songs)
+        return list(zip(np.repeat(np.array(self.datasets), counts).tolist(), self.songs.to_pylist(), strict=True))
+
     def songs_with(self, label: int) -> np.ndarray:
         """Return the songs that have a class, in order."""
         stems = np.flatnonzero(self.labels[:, label])
@@ -133,7 +144,8 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
     """Return the index of a split as a task sees it.
 
     Stems that count for no class are left out: sound that no label speaks of would teach that it is nothing. So are
-    songs with none of the tags that a task asks for, as in the published splits of tagged data sets.
+    songs with none of the tags that a task asks for, as in the published splits of tagged data sets; where not every
+    song was judged on every tag, those that were judged on none.
 
     Raises:
         UserError: an unknown data set, no song is left in the split, or songs are on two sides (see ``check_sides``).
@@ -160,11 +172,11 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         table = table.filter(pa.array(_kept(table, left_out(library, data))))
     elif split == "test":
         check_sides(library, data)
-    labels, whole_songs = _labels(table, library, task, config)
+    labels, judged, whole_songs = _labels(table, library, task, config)
     notes = stem_notes(table, library, lambda programs: task.note_classes(programs, config))
     if notes is not None:
         labels = notes.labels(labels.shape[1])
-    kept = np.asarray(labels.any(axis=1))
+    kept = np.asarray(labels.any(axis=1) if judged is None else judged.any(axis=1))
     table, labels = table.filter(pa.array(kept)), labels[kept]
     if not len(table):
         where = ", ".join(datasets or library.datasets)
@@ -194,6 +206,7 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         active=active,
         variants=_variants(library, set(dataset_of), recipe),
         whole_songs=whole_songs,
+        **({} if judged is None else {"judged": judged[kept]}),
         **(notes.of_stems(kept) if notes is not None else {}),
     )
     return with_class_songs(index) if recipe.class_balance else index
@@ -225,15 +238,20 @@ def with_windows(index: StemIndex, seconds: float, seed: int) -> StemIndex:
     return replace(index, window_songs=songs[order], window_starts=numbers[order] * seconds)
 
 
-def _labels(table: pa.Table, library: Library, task: Task, config: Experiment) -> tuple[np.ndarray, bool]:
-    """Return which classes each row of the catalogue counts for, bool ``(stem, class)``, and whether its song does."""
+def _labels(
+    table: pa.Table, library: Library, task: Task, config: Experiment
+) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Return which classes each row of the catalogue counts for, which it was judged on (None: all), both bool
+    ``(stem, class)``, and whether that is said of the whole song."""
     keys = list(zip(table["dataset"].to_pylist(), table["song"].to_pylist(), strict=True))
     songs = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     of_songs = task.song_labels(judged_songs(library, list(songs)), config)
     if of_songs is not None:
-        return of_songs[np.array([songs[key] for key in keys], dtype=np.int64)], True
+        of_rows = of_songs[np.array([songs[key] for key in keys], dtype=np.int64)]
+        unknown = np.isnan(of_rows)
+        return np.where(unknown, 0, of_rows).astype(bool), ~unknown if unknown.any() else None, True
     programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
-    return task.stem_labels(table["instrument"].to_pylist(), programs, config), False
+    return task.stem_labels(table["instrument"].to_pylist(), programs, config), None, False
 
 
 def with_class_songs(index: StemIndex) -> StemIndex:

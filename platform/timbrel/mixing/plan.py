@@ -78,9 +78,13 @@ def _window(index: StemIndex, recipe: Recipe, number: int) -> MixturePlan:
 
 
 def mixture_labels(plan: MixturePlan, index: StemIndex, recipe: Recipe) -> np.ndarray:
-    """Return the classes of a mixture: float32 ``(class,)``, 1 where a stem of the class counts."""
+    """Return the classes of a mixture: float32 ``(class,)``, 1 where a stem of the class counts, NaN where none does
+    and one of the stems was not judged."""
     heard = [source.stem for source in plan.sources if counts(source, index, recipe)]
-    return np.any(index.labels[heard], axis=0).astype(np.float32)
+    labels = np.any(index.labels[heard], axis=0).astype(np.float32)
+    if index.judged.size:
+        labels[(labels == 0) & ~index.judged[heard].all(axis=0)] = np.nan
+    return labels
 
 
 def counts(source: SourcePlan, index: StemIndex, recipe: Recipe) -> bool:
@@ -96,7 +100,7 @@ def counts_in_silence(index: StemIndex, recipe: Recipe) -> bool:
 def class_shares(index: StemIndex, recipe: Recipe, seed: int, examples: int) -> np.ndarray:
     """Return in which share of the first training examples each class is heard: ``(class,)``. Nothing is rendered."""
     plans = (plan_mixture(index, recipe, seed, "train", number) for number in range(examples))
-    return np.mean([mixture_labels(plan, index, recipe) for plan in plans], axis=0)
+    return np.mean([np.nan_to_num(mixture_labels(plan, index, recipe)) for plan in plans], axis=0)
 
 
 def sounding_s(source: SourcePlan, index: StemIndex, recipe: Recipe) -> float:

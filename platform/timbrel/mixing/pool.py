@@ -22,6 +22,7 @@ from timbrel.mixing.recipe import Recipe
 if TYPE_CHECKING:
     from timbrel.mixing.examples import ExampleMaker
     from timbrel.mixing.index import StemIndex
+    from timbrel.mixing.taught import SongEmbeddings
 
 __all__ = ["Pool", "Stream", "collect", "mix", "read_batches", "stream_batches"]
 
@@ -40,11 +41,15 @@ class Stream:
     """Where batches are kept for other trials that read the same stream; None: nowhere. It changes no example."""
     maker: ExampleMaker | None = None
     """What makes an example of a mixture; None: its audio is one."""
+    embeddings: SongEmbeddings | None = None
+    """Embeddings that the examples carry, or that are all the model hears; None: none."""
 
     @property
     def example_bytes(self) -> int:
         """Return how large an example is."""
-        return example_bytes(self.recipe, self.maker)
+        carried = self.embeddings.example_bytes if self.embeddings else 0
+        heard = self.embeddings is not None and self.embeddings.heard
+        return carried + (0 if heard else example_bytes(self.recipe, self.maker))
 
 
 def example_bytes(recipe: Recipe, maker: ExampleMaker | None) -> int:
@@ -56,26 +61,29 @@ def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, n
     """Return the examples with the given numbers.
 
     ``number`` int64 ``(example,)``, ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
-    ``song`` int64 ``(example,)``: the row in the index of the song that the first source is from; a musical mixture has
-    no other. If the stream has a maker, its columns are there instead of ``audio``.
+    NaN where nobody judged, ``song`` int64 ``(example,)``: the row in the index of the song that the first source is
+    from; a musical mixture has no other. If the stream has a maker, its columns are there instead of ``audio``; if it
+    has embeddings, they are there too, or instead.
     """
     # Imported by those who mix alone. Train workers only read, and Ray's go-betweens only pass this module on: for them
     # it would be a second of work before the first batch.
     from timbrel.mixing.notes import mixture_notes
-    from timbrel.mixing.plan import plan_mixture
+    from timbrel.mixing.plan import mixture_labels, plan_mixture
     from timbrel.mixing.render import render_example
 
     plans = [plan_mixture(index, stream.recipe, stream.seed, stream.name, int(number)) for number in numbers]
+    own = {
+        "number": np.array([plan.number for plan in plans], dtype=np.int64),
+        "song": np.array([index.song_of(plan.sources[0].stem) for plan in plans], dtype=np.int64),
+        **(stream.embeddings(plans, index) if stream.embeddings else {}),
+    }
+    if stream.embeddings and stream.embeddings.heard:
+        return own | {"labels": np.stack([mixture_labels(plan, index, stream.recipe) for plan in plans])}
     rendered = [render_example(plan, index, stream.recipe) for plan in plans]
     columns = {"audio": np.stack([each.audio for each in rendered])}
     if stream.maker:
         columns = stream.maker(columns["audio"], [mixture_notes(each.heard, index, stream.recipe) for each in rendered])
-    return {
-        "number": np.array([plan.number for plan in plans], dtype=np.int64),
-        **columns,
-        "labels": np.stack([each.labels for each in rendered]),
-        "song": np.array([index.song_of(plan.sources[0].stem) for plan in plans], dtype=np.int64),
-    }
+    return own | columns | {"labels": np.stack([each.labels for each in rendered])}
 
 
 def stream_batches(stream: Stream, start: int, stop: int, batch_size: int, pool: Pool) -> ray.data.Dataset:

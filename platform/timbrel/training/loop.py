@@ -14,11 +14,13 @@ from timbrel.errors import UserError
 from timbrel.outputs import Outputs
 from timbrel.settings import Experiment
 from timbrel.task import Task
+from timbrel.teaching.teacher import Teacher
 from timbrel.training.optimizers import make_optimizer
 
 Examples = Mapping[str, np.ndarray]
 """A batch or a whole evaluation set: ``audio`` float32 ``(example, sample)``, or ``features`` and targets as the task's
-example maker has them, ``labels`` float32 ``(example, class)``, and in an evaluation set ``song``, str ``(example,)``.
+example maker has them, ``labels`` float32 ``(example, class)``, NaN where nobody judged, ``teacher`` float32
+``(example, time, dimension)`` where there is one to learn from, and in an evaluation set ``song``, str ``(example,)``.
 """
 
 NOT_FOR_THE_MODEL = ("number", "song")
@@ -34,6 +36,7 @@ class Learner:
         config: Experiment,
         device: torch.device,
         pretrained: Mapping[str, torch.Tensor] | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.task = task
@@ -44,16 +47,24 @@ class Learner:
         if pretrained is not None:
             task.load_pretrained(self.model, config, pretrained)
         self.model.to(device)
+        self.teacher = teacher.to(device) if teacher else None
+        """What the model is regularised by; no part of it is learned."""
         self.stage = 0
         """Switches of the schedule that were made."""
+        self.fitted = not task.parameter_groups(self.model, config)
+        """Whether the model is trained by the task itself, at once, for want of anything that a gradient could move."""
         self.optimizer = self._optimizer()
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.plateau = self._plateau()
         self.epoch = 0
         """Epochs completed."""
         self.best_loss = math.inf
         self.best_epoch = 0
         """The epoch of the lowest validation loss, counted from 1."""
         self.best_weights: dict[str, torch.Tensor] = {}
+        self.stalled = 0
+        """Epochs since the validation loss was lowest, as all workers know them."""
+        self.least_loss = math.inf
         self.heard = torch.zeros(len(self.classes))
         """In how many training examples each class was heard, ``(class,)``."""
         self.examples = 0
@@ -77,29 +88,46 @@ class Learner:
         Raises:
             UserError: the loss is no longer finite.
         """
-        self._enter_stage(self.config.training.stage_at(self.epoch), shared=parallel is not None)
+        training = self.config.training
+        self._enter_stage(training.stage_at(self.epoch), shared=parallel is not None)
+        if self.plateau is None:
+            factor = training.decay_at(self.epoch)
+            for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+                group["lr"] = rate * factor
         model = parallel or self.model
         model.train()
-        factor = self.config.training.decay_at(self.epoch)
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
-        steps = []
-        for batch in batches:
-            tensors = self._tensors(batch)
-            with _autocast(self.config.training.precision, self.device):
-                outputs = model(heard(tensors))
-            terms = self.task.losses(outputs.float(), tensors, self.config)
-            self.optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()
-            self.optimizer.step()
-            steps.append({name: value.detach() for name, value in terms.items()})
-            self.heard += torch.from_numpy(batch["labels"].sum(axis=0))
-            self.examples += len(batch["labels"])
-        means = {name: float(torch.stack([step[name] for step in steps]).mean()) for name in steps[0]}
+        counted = map(self._counted, batches)
+        if not self.fitted:
+            steps = [self._step(model, batch) for batch in counted]
+            means = {name: float(torch.stack([step[name] for step in steps]).mean()) for name in steps[0]}
+        else:
+            means = self.task.fit(self.model, counted, self.config)
         if not math.isfinite(means["loss"]):
             raise _diverged(f"the training loss is {means['loss']} in epoch {self.epoch + 1}")
         self.epoch += 1
         return means
+
+    def _counted(self, batch: Examples) -> Examples:
+        self.heard += torch.from_numpy(np.nansum(batch["labels"], axis=0))
+        self.examples += len(batch["labels"])
+        return batch
+
+    def _step(self, model: nn.Module, batch: Examples) -> dict[str, torch.Tensor]:
+        """Take one step and return the terms of the objective."""
+        tensors = self.task.augmented(self._tensors(batch), self.config)
+        staged = self.teacher is not None and self.teacher.staged
+        with _autocast(self.config.training.precision, self.device):
+            outputs, stages = model(heard(tensors), stages=True) if staged else (model(heard(tensors)), [])
+        outputs = outputs.float()
+        terms = self.task.losses(outputs, tensors, self.config)
+        if self.teacher is not None:
+            terms = self.teacher(terms, outputs, stages, tensors)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        if self.config.training.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.gradient_clip)
+        self.optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
 
     def predict(self, examples: Examples) -> Outputs:
         """Return the model's outputs on examples beside their labels."""
@@ -123,6 +151,20 @@ class Learner:
             }
         return values
 
+    def follow(self, loss: float) -> None:
+        """Let the schedule plateau go on from an epoch's validation loss, which all workers are told."""
+        self.stalled = 0 if loss < self.least_loss else self.stalled + 1
+        self.least_loss = min(loss, self.least_loss)
+        if self.plateau is not None:
+            self.plateau.step(loss)
+
+    @property
+    def done(self) -> bool:
+        """Whether training is at its end."""
+        training = self.config.training
+        given_up = training.schedule == "plateau" and self.stalled >= training.stop_patience
+        return given_up or self.epoch >= training.epochs
+
     def finish(self, valid: Examples, test: Examples) -> tuple[dict[str, float], dict[str, float], dict[str, Outputs]]:
         """Return to the best epoch; choose thresholds on validation, judge on test.
 
@@ -143,6 +185,9 @@ class Learner:
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
+            "stalled": self.stalled,
+            "least_loss": self.least_loss,
+            "plateau": self.plateau.state_dict() if self.plateau is not None else None,
             "heard": self.heard,
             "examples": self.examples,
             "torch_rng": torch.get_rng_state(),
@@ -155,6 +200,10 @@ class Learner:
         self.stage = state["stage"]
         self.optimizer = self._optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
+        self.stalled, self.least_loss = state["stalled"], state["least_loss"]
+        self.plateau = self._plateau()
+        if self.plateau is not None:
+            self.plateau.load_state_dict(state["plateau"])
         self.epoch, self.best_loss, self.best_epoch = state["epoch"], state["best_loss"], state["best_epoch"]
         self.best_weights = state["best_weights"]
         self.heard, self.examples = state["heard"].cpu(), state["examples"]
@@ -163,7 +212,18 @@ class Learner:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.task.parameter_groups(self.model, self.config), self.stage, self.config.training)
+        groups = self.task.parameter_groups(self.model, self.config)
+        # An optimiser refuses to have nothing to do.
+        groups = groups or [{"params": [nn.Parameter(torch.zeros(0))], "lr": 0.0}]
+        return make_optimizer(groups, self.stage, self.config.training)
+
+    def _plateau(self) -> torch.optim.lr_scheduler.ReduceLROnPlateau | None:
+        training = self.config.training
+        if training.schedule != "plateau":
+            return None
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimizer, factor=training.plateau_factor, patience=training.plateau_patience
+        )
 
     def _enter_stage(self, stage: int, shared: bool) -> None:
         """Go back to the best epoch where a stage begins, and on with its optimiser.

@@ -20,6 +20,6 @@ def make_optimizer(groups: list[dict[str, Any]], stage: int, training: Training)
     """Return the optimiser of a stage as ``timbrel.settings.Training.stage_at`` counts them."""
     if stage:
         return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
-    if training.schedule == "decay" and training.optimizer == "sgd":
+    if training.schedule != "two_stage" and training.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=training.momentum)
     return torch.optim.Adam(groups)

@@ -1,7 +1,7 @@
 """One training run on a Ray cluster: the mixing pool, the Train workers, and where they left off."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from timbrel import config as configs
 from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.actors import Pool, look_ahead
-from timbrel.mixing.index import build_index, evaluation_index
+from timbrel.mixing.index import StemIndex, build_index, evaluation_index
 from timbrel.mixing.keep import Keep
 from timbrel.mixing.pool import Stream, collect, stream_batches
+from timbrel.mixing.taught import SongEmbeddings, song_embeddings
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment, evaluation_recipe
 from timbrel.task import Task
@@ -37,8 +38,9 @@ def evaluation_key(task: Task, config: Experiment) -> str:
     rules = config.evaluation
     sizes = [rules.valid_examples, rules.test_examples, rules.seed]
     maker = task.example_maker(config)
+    heard = _heard(config) if task.hears_embeddings(config) else []
     return configs.fingerprint(
-        task.name, task.classes(config), config.data, evaluation_recipe(config), [*sizes, rules.windows], maker
+        task.name, task.classes(config), config.data, evaluation_recipe(config), [*sizes, rules.windows], maker, *heard
     )
 
 
@@ -46,8 +48,32 @@ def stream_key(task: Task, config: Experiment) -> str:
     """Return what a config's training examples depend on, and how they are cut into batches: configs with equal keys
     train on the same stream."""
     rows = config.training.batch_size // config.training.workers
-    made = [config.data, config.mixing, task.example_maker(config)]
+    made = [config.data, config.mixing, task.example_maker(config), *_heard(config)]
     return configs.fingerprint(task.name, task.classes(config), *made, config.seed, rows, config.training.workers)
+
+
+def _heard(config: Experiment) -> list[Any]:
+    """Return which embeddings examples carry; nothing if none do."""
+    teacher = config.taught_by
+    return [teacher.name, teacher.offset, teacher.scale] if teacher.stored else []
+
+
+def training_stream(
+    task: Task, config: Experiment, library: Library, index: StemIndex, keep: Keep | None = None
+) -> Stream:
+    """Return the stream of training examples; ``index`` is that of the training split.
+
+    Raises:
+        UserError: the examples are to carry embeddings that the library lacks.
+    """
+    maker = task.example_maker(config)
+    return Stream(index, config.mixing, config.seed, "train", keep, maker, _embeddings(task, config, library, index))
+
+
+def _embeddings(task: Task, config: Experiment, library: Library, index: StemIndex) -> SongEmbeddings | None:
+    if not config.taught_by.stored:
+        return None
+    return song_embeddings(library, index, config.mixing, config.taught_by, heard=task.hears_embeddings(config))
 
 
 def render_evaluation_sets(task: Task, config: Experiment, library: Library, pool: Pool) -> EvaluationSets:
@@ -73,7 +99,9 @@ def evaluation_stream(task: Task, config: Experiment, library: Library, split: s
     """
     index = evaluation_index(library, split, task, config)
     maker = task.example_maker(config)
-    return Stream(ray.put(index), evaluation_recipe(config), config.evaluation.seed, split, maker=maker)
+    embeddings = _embeddings(task, config, library, index) if task.hears_embeddings(config) else None
+    recipe = evaluation_recipe(config)
+    return Stream(ray.put(index), recipe, config.evaluation.seed, split, maker=maker, embeddings=embeddings)
 
 
 def train_run(
@@ -82,6 +110,7 @@ def train_run(
     library: Library,
     sets: EvaluationSets,
     pretrained: Any,
+    teaching: tuple[Any, Any],
     share: Share,
     folder: str,
     name: str,
@@ -90,13 +119,14 @@ def train_run(
 ) -> ray.train.Result:
     """Train one run with a TorchTrainer; a second call with the same ``folder`` and ``name`` goes on where it was.
 
-    ``keep`` says where the mixtures are kept for other runs on the same stream.
+    ``pretrained``, and head and network of ``teaching``, are references in Ray's object store, or None. ``keep`` says
+    where the mixtures are kept for other runs on the same stream.
 
     Raises:
         UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
     """
-    index = ray.put(build_index(library, "train", task, config))
-    stream = Stream(index, config.mixing, config.seed, "train", keep, task.example_maker(config))
+    index = build_index(library, "train", task, config)
+    stream = replace(training_stream(task, config, library, index, keep), index=ray.put(index))
     failure = Path(folder) / f"{name}-failure.json"
     failure.unlink(missing_ok=True)
     training = config.training
@@ -119,6 +149,8 @@ def train_run(
             "valid": sets.valid,
             "test": sets.test,
             "pretrained": pretrained,
+            "head": teaching[0],
+            "network": teaching[1],
             "failure": str(failure),
         },
         datasets={"train": dataset},

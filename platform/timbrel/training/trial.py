@@ -4,7 +4,7 @@ Apart from ``timbrel.search``, which the driver needs: what is imported here is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray.tune
@@ -12,11 +12,13 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from timbrel import config as configs
 from timbrel import registry
+from timbrel.embeddings.store import Embeddings
 from timbrel.library import Library
 from timbrel.mixing.keep import Keep
 from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
+from timbrel.teaching.parts import Parts
 from timbrel.training.run import EvaluationSets, evaluation_key, render_evaluation_sets, stream_key, train_run
 
 MIXTURES = "mixtures"
@@ -54,6 +56,8 @@ class Job:
     """Evaluation sets rendered once for all trials whose config asks for the same, by ``evaluation_key``."""
     pretrained: Mapping[str, Any] = field(default_factory=dict)
     """Weights in Ray's object store, by the name under which a config asks for them."""
+    teaching: Parts = field(default_factory=Parts)
+    """What else teachers need, in Ray's object store."""
     kept: Mapping[str, int] = field(default_factory=dict)
     """Up to which example the training mixtures are kept for other trials, by ``stream_key``."""
 
@@ -62,11 +66,23 @@ class Job:
         return Keep(f"{self.folder}/{MIXTURES}/{key}", self.kept[key]) if self.kept.get(key) else None
 
 
+def with_dimension(config: Experiment, library: Library) -> Experiment:
+    """Return the config with the size of its teacher's embeddings in the library filled in.
+
+    Raises:
+        UserError: the library has no embeddings of that name.
+    """
+    if not config.taught_by.stored:
+        return config
+    embeddings = Embeddings.open(library, config.teacher.name, config.data.all_datasets)
+    return replace(config, teacher=replace(config.teacher, dimension=embeddings.dimension))
+
+
 def run_trial(values: dict[str, Any], job: Job) -> None:
     """Lead one trial: what Ray Tune calls, in a process of its own on some node."""
     task: Task = registry.load("task", job.configs.task)
-    config = job.configs.of(values)
     library = Library.open(job.library)
+    config = with_dimension(job.configs.of(values), library)
     sets = job.sets.get(evaluation_key(task, config)) or render_evaluation_sets(task, config, library, job.share.pool)
     name = task.pretrained(config)
     train_run(
@@ -75,6 +91,7 @@ def run_trial(values: dict[str, Any], job: Job) -> None:
         library,
         sets,
         job.pretrained[name] if name else None,
+        job.teaching.of(config.taught_by),
         job.share,
         job.folder,
         ray.tune.get_context().get_trial_id(),  # no timestamp: a restarted trial finds its checkpoints by this name

@@ -53,12 +53,13 @@ def train_worker(settings: dict[str, Any]) -> None:
 def _train(settings: dict[str, Any]) -> None:
     """Train one run, or the rest of it.
 
-    ``settings``: ``task`` (name), ``config`` (JSON), ``threads``, and references ``valid``, ``test`` and
-    ``pretrained`` in Ray's object store. Only worker 0 evaluates, on whole sets, so metrics are never averages
-    of averages.
+    ``settings``: ``task`` (name), ``config`` (JSON), ``threads``, and references ``valid``, ``test``, ``pretrained``,
+    ``head`` and ``network`` (of the teacher) in Ray's object store. Only worker 0 evaluates, on
+    whole sets, so metrics are never averages of averages.
     """
     # Imported here, because the processes that only pass this function on have no use for it.
     from timbrel.metrics import metric_name
+    from timbrel.teaching.teacher import teacher_of
     from timbrel.trained import TrainedModel
     from timbrel.training.loop import Learner
 
@@ -69,8 +70,10 @@ def _train(settings: dict[str, Any]) -> None:
         torch.set_num_threads(settings["threads"])
     task = registry.load("task", settings["task"])
     config = configs.from_json(task.config_type, settings["config"], "this run")
-    pretrained = ray.get(settings["pretrained"]) if settings["pretrained"] else None
-    learner = Learner(task, config, device, pretrained)
+    pretrained, head, network = (
+        ray.get(settings[name]) if settings[name] else None for name in ("pretrained", "head", "network")
+    )
+    learner = Learner(task, config, device, pretrained, teacher_of(task, config, head, network))
     history: list[dict[str, float]] = []
     earlier: list[dict[str, float]] = []
     checkpoint = ray.train.get_checkpoint()
@@ -83,29 +86,33 @@ def _train(settings: dict[str, Any]) -> None:
     valid = ray.get(settings["valid"]) if rank == 0 else None
     training = config.training
     batches = _batches(learner.epoch * training.examples_per_epoch, rank, workers, training.batch_size // workers)
-    while learner.epoch < training.epochs:
+    while not learner.done:
         epoch_batches = itertools.islice(batches, training.batches_per_epoch)
         means = learner.train_epoch(epoch_batches, parallel)
         terms = {name: _mean_over_workers(mean, workers, device) for name, mean in means.items()}
         values: dict[str, float] = {"epoch": learner.epoch, **named("train", terms)}
+        loss = 0.0
         if valid is not None:
-            values |= named("valid", learner.validate(valid))
+            figures = learner.validate(valid)
+            loss = figures["loss"]
+            values |= named("valid", figures)
             values |= {
                 "best_epoch": learner.best_epoch,
                 "train/learning_rate": learner.learning_rate,
             }
+        learner.follow(_of_first_worker(loss, workers, device))
         history.append(values)
         _report(values, learner if rank == 0 else None, history, earlier)
         earlier = []
     if valid is None:
-        ray.train.report({"epoch": training.epochs})
+        ray.train.report({"epoch": learner.epoch})
         return
     test = ray.get(settings["test"])
     thresholds, figures, outputs = learner.finish(valid, test)
     trained = TrainedModel(task, config, thresholds, learner.best_weights)
     # Search algorithm and scheduler want to see their metric in every report; the model is that of the best epoch.
     best = {name: value for name, value in history[learner.best_epoch - 1].items() if name.startswith("valid/")}
-    final = {"epoch": training.epochs, "best_epoch": learner.best_epoch, "finished": 1}
+    final = {"epoch": learner.epoch, "best_epoch": learner.best_epoch, "finished": 1}
     shares = {f"share/{metric_name(name)}": share for name, share in learner.class_shares.items()}
     values = {**final, **best, **shares, **named("test", figures)}
     _report(values, learner, history, earlier, trained, outputs)
@@ -152,6 +159,14 @@ def _report(
 def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
     """Prefix metrics with their split."""
     return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def _of_first_worker(value: float, workers: int, device: torch.device) -> float:
+    if workers == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.broadcast(shared, src=0)
+    return float(shared)
 
 
 def _mean_over_workers(value: float, workers: int, device: torch.device) -> float:
