@@ -56,6 +56,9 @@ class TeacherConfig:
     teacher_repeat: tuple[int, ...] = ()
     """How often each of the teacher's frames is repeated, for each stage, such as ``6,6,6``; see student_repeat."""
 
+    dimension: int = 0
+    """Of the embeddings in the library; filled in before a run."""
+
     def __post_init__(self) -> None:
         for field in ("weight", "kd"):
             if not 0 <= getattr(self, field) <= 1:  # false for NaN, too
@@ -84,6 +87,11 @@ class TeacherConfig:
             raise ValueError(f"{shown} must have one number a stage each, or both be empty")
         if any((a == MEAN) != (b == MEAN) for a, b in zip(self.student_repeat, self.teacher_repeat, strict=True)):
             raise ValueError(f"{shown} must ask for the mean ({MEAN}) at the same stages: it leaves one frame")
+
+    @property
+    def stored(self) -> bool:
+        """Whether embeddings come from the library."""
+        return bool(self.name) and not self.weights
 
     @property
     def needs_stages(self) -> bool:

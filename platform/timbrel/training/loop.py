@@ -1,6 +1,7 @@
 """The training step, epoch and evaluation in plain PyTorch: no Ray, so it runs, and is tested, anywhere."""
 
 import contextlib
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -47,6 +48,11 @@ class Learner:
         if pretrained is not None:
             task.load_pretrained(self.model, config, pretrained)
         self.model.to(device)
+        if teacher and teacher.staged and "stages" not in inspect.signature(self.model.forward).parameters:
+            raise UserError(
+                f"the network of task {task.name} has no stages that a teacher's embeddings could be compared with: "
+                "leave teacher.name empty."
+            )
         self.teacher = teacher.to(device) if teacher else None
         """What the model is regularised by; no part of it is learned."""
         self.stage = 0
