@@ -1,4 +1,16 @@
-"""What a teacher adds to a task's loss: `Regulariser`, from the config branch `teacher`."""
+"""What a teacher adds to a task's loss: `Regulariser`, from the config branch `teacher`.
+
+Source: Ding and Lerch, "Audio embeddings as teachers for music classification" (EAsT, ISMIR 2023; arXiv 2306.17424),
+and the authors' code. Where they differ, or leave something open:
+
+* Distance correlation is squared in the code; here too.
+* All stages weigh the same: inferred from the paper, as the code comes without settings for it.
+* Hard targets cannot run in the code; here they are what it evidently means, over judged entries.
+* A mean over time of a stage alone, or of the embeddings alone, fails in the code; here the config refuses it.
+
+The authors' mixup is no part of this. It belongs to the task, which has to mix embeddings with the sound, and to say
+which labels of a mixed pair count as judged.
+"""
 
 from collections.abc import Sequence
 
