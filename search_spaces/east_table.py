@@ -11,8 +11,8 @@ STUDY = Study(
     why=(
         "Does a small network learn more from few labels if the distances between its features are to be those between "
         "a large network's embeddings? EAsT found so for each of four teachers, on OpenMIC and on MagnaTagATune. One "
-        "study has one teacher, teacher.name: its embeddings are in the library; for the columns of the table, repeat "
-        "it by name and show the studies together with `timbrel report`."
+        "study has one teacher, whose embeddings `timbrel embed` has put into the library: --preset vggish, openl3, "
+        "passt or panns, or --config teacher.name=NAME. `timbrel report` shows several studies as one table."
     ),
     task="clip_tagging",
     space={

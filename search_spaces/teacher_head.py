@@ -9,6 +9,7 @@ TEACHER_HEAD = Pretraining(
     target="teacher.head",
     songs=0.0,
     fixed={"system": "teacher_lr"},
+    each="teacher.name",
     shared={path: path for path in SAME},
 )
 """EAsT's TeacherLR, on the songs that the students are trained on."""

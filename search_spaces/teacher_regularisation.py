@@ -7,14 +7,16 @@ from timbrel.study import Study
 
 STUDY = Study(
     name="teacher_regularisation",
-    summary="weight, distance, stages, share of distillation and temperature, by TPE with early stopping (ASHA)",
+    summary="teacher, weight, distance, stages, share of distillation and temperature, by TPE with early stopping",
     why=(
         "EAsT weighs its regulariser by 0.6 to 0.9, depending on teacher and data set, compares the last stage or all, "
         "and gives distillation at temperature 2 none, three tenths or all of the regulariser. What lies between was "
-        "not published. Mean average precision on validation decides. One study has one teacher, teacher.name."
+        "not published. Mean average precision on validation decides. The teachers are EAsT's; "
+        "--config teacher.name=NAME takes another one alone."
     ),
     task="clip_tagging",
     space={
+        "teacher.name": tune.choice(["vggish", "openl3", "passt", "panns"]),
         "teacher.weight": tune.uniform(0.0, 1.0),
         "teacher.distance": tune.choice(["distance_correlation", "cosine_difference"]),
         "teacher.stages": tune.choice(["final", "all"]),

@@ -19,7 +19,7 @@ from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.teaching.parts import NOTHING, Parts
-from timbrel.teaching.teacher import teacher_of
+from timbrel.teaching.teacher import Teacher, teacher_of
 from timbrel.training.loop import Learner
 from timbrel.training.run import training_stream
 from timbrel.training.trial import with_dimension
@@ -91,7 +91,7 @@ def measure(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        learner = Learner(task, config, device, teacher=teacher_of(task, config, *teaching.of(config.taught_by)))
+        learner = Learner(task, config, device, teacher=_teacher(task, config, teaching))
         rows = np.arange(config.training.batch_size // config.training.workers) % MIXTURES
         batch = {name: values[rows] for name, values in some.items()}
         learner.train_epoch([batch])
@@ -106,6 +106,15 @@ def measure(
     weights = sum(tensor.numel() * tensor.element_size() for tensor in learner.model.state_dict().values())
     kept = (outputs.labels, outputs.scores, *outputs.more.values())
     return Cost(mixing_s, step_s, predict_s, weights, sum(values.nbytes for values in kept) / MIXTURES)
+
+
+def _teacher(task: Task, config: Experiment, teaching: Parts) -> Teacher | None:
+    asked = config.taught_by
+    head, network = teaching.of(asked)
+    if head is None and asked.needs_head:  # it will be trained first; what it says makes no difference to the time
+        classes = len(task.classes(config))
+        head = {"weight": torch.zeros(classes, asked.dimension), "bias": torch.zeros(classes)}
+    return teacher_of(task, config, head, network)
 
 
 def estimate(

@@ -21,7 +21,7 @@ from timbrel.report import columns_of, comparison_table, report
 from timbrel.runtime import ray_session
 from timbrel.search import Search
 from timbrel.settings import Experiment
-from timbrel.study import Study
+from timbrel.study import TRAINED_FIRST, Pretraining, Study
 from timbrel.task import Task
 from timbrel.tracking import Run, Tracker
 from timbrel.training.trial import TrialConfigs
@@ -79,9 +79,10 @@ def run_study(
         fingerprint = configs.fingerprint(*what)
         first = _pretraining(study, config, place, preset)
         if not resume:
-            if first:
-                announce(Search(*first), place, f"first {first[0].name}, which the trials need")
-            announce(_search(study, task, config, seeds, count), place, study.name)
+            for _, first_task, first_config in first:
+                announce(Search(first_task, first_config), place, f"first {first_task.name}, which the trials need")
+            shown = configs.with_values(config, _target(study, {value: TRAINED_FIRST for value, *_ in first}))
+            announce(_search(study, task, shown, seeds, count), place, study.name)
         if dry_run:
             print("a dry run: nothing was started")
             return None
@@ -90,7 +91,7 @@ def run_study(
         own = {"timbrel.kind": "study", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
         with _parent_run(study, config, place.tracker, tags | own, earlier) as parent:
             if first:
-                config = _pretrained(study, config, *first, place, parent.id)
+                config = _pretrained(study, config, first, place, parent.id)
                 parent.set_tags({"timbrel.pretrained": configs.flatten(config)[study.pretraining.target]})  # type: ignore[union-attr]
             trial_tags = tags | {"timbrel.kind": "trial", "timbrel.folder": folder}
             search = _search(study, task, config, seeds, count)
@@ -179,8 +180,9 @@ def _log_report(tracker: Tracker, parent: Run) -> None:
             parent.log_folder(Path(folder), "report")
 
 
-def _pretraining(study: Study, config: Experiment, place: Workplace, preset: str) -> tuple[Task, Experiment] | None:
-    """Return the task and config to train first, None if the study needs none or the user names a checkpoint.
+def _pretraining(study: Study, config: Experiment, place: Workplace, preset: str) -> list[tuple[str, Task, Experiment]]:
+    """Return the tasks and configs to train first, each with the value that it is for; none if the study needs none or
+    the user names what was trained.
 
     Raises:
         UserError: the task has no such preset.
@@ -188,7 +190,7 @@ def _pretraining(study: Study, config: Experiment, place: Workplace, preset: str
     plan = study.pretraining
     values = configs.flatten(config)
     if plan is None or values[plan.target]:
-        return None
+        return []
     task: Task = registry.load("task", plan.task)
     if preset not in task.presets:
         raise UserError(
@@ -196,15 +198,36 @@ def _pretraining(study: Study, config: Experiment, place: Workplace, preset: str
             "first, has no such preset."
         )
     own = {**plan.fixed, "seed": config.seed, **({"data.songs_to": plan.songs} if plan.songs else {})}
-    return task, configs.with_values(task.config_type(), {**task.presets[preset], **plan.config_values(values), **own})
+    found = []
+    for value in study.values(plan.each) or [values.get(plan.each, "")]:
+        taken = plan.config_values(values | {plan.each: value} if plan.each else values)
+        first = configs.with_values(task.config_type(), {**task.presets[preset], **taken, **own})
+        found.append((str(value), task, first))
+    return found
+
+
+def _target(study: Study, runs: Mapping[str, str]) -> dict[str, str]:
+    """Return the config field that says what was trained first, by the value that each is for."""
+    if study.pretraining is None or not runs:
+        return {}
+    several = len(runs) > 1
+    shown = ",".join(f"{value}={run}" if several else run for value, run in runs.items())
+    return {study.pretraining.target: shown}
 
 
 def _pretrained(
-    study: Study, config: Experiment, task: Task, first: Experiment, place: Workplace, parent: str
+    study: Study, config: Experiment, first: Sequence[tuple[str, Task, Experiment]], place: Workplace, parent: str
 ) -> Experiment:
-    """Return the study's config with a checkpoint to start from, trained now unless it was trained before."""
+    """Return the study's config with what its trials need, trained now unless it was trained before."""
     plan = study.pretraining
     assert plan is not None
+    runs = {value: _trained_first(plan, task, each, place, parent) for value, task, each in first}
+    apart = {"data.songs_from": plan.songs} if plan.songs else {}
+    return configs.with_values(config, {**_target(study, runs), **apart})
+
+
+def _trained_first(plan: Pretraining, task: Task, first: Experiment, place: Workplace, parent: str) -> str:
+    """Return the run of a config, trained now unless it was trained before."""
     first = place.settled(task, first)
     fingerprint = configs.fingerprint(task.name, first, place.library.digest(first.data.all_datasets))
     done = [run for run in place.tracker.find({"timbrel.fingerprint": fingerprint}) if run.info.status == "FINISHED"]
@@ -218,8 +241,7 @@ def _pretrained(
         print(f"no {plan.target} given: training task {task.name} first, {which}")
         resume = place.interrupted(fingerprint) is not None
         run_id = train_once(task, first, place, resume=resume, parent=parent)
-    apart = {"data.songs_from": plan.songs} if plan.songs else {}
-    return configs.with_values(config, {plan.target: run_id, **apart})
+    return run_id
 
 
 def _earlier(place: Workplace, fingerprint: str) -> Any:

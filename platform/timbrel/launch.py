@@ -19,6 +19,7 @@ from timbrel.mixing.pool import example_bytes
 from timbrel.runtime import Share, share_cluster
 from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
+from timbrel.study import TRAINED_FIRST
 from timbrel.task import Task
 from timbrel.teaching.parts import Parts
 from timbrel.teaching.teacher import teacher_of
@@ -63,7 +64,7 @@ class Workplace:
         """Return a config with what depends on the library, and on the cluster that Ray is connected to, filled in."""
         gpu = ray.cluster_resources().get("GPU", 0) > 0
         settled: Experiment = task.settled(config, lambda: build_index(self.library, "train", task, config), gpu)
-        return with_dimension(settled, self.library)
+        return settled
 
     def share(self, search: Search) -> Share:
         """Return what each trial of a search gets of the cluster that Ray is connected to.
@@ -101,6 +102,7 @@ def train_trials(
             task.load_pretrained(task.build_model(config), config, weights[name])
     teaching = teaching_parts(known, tracker)
     for config in known:
+        with_dimension(config, place.library)
         teacher_of(task, config, *teaching.of(config.taught_by))
     sets = {}
     for config in known:
@@ -119,7 +121,7 @@ def train_trials(
         share,
         sets,
         {name: ray.put(state) for name, state in weights.items()},
-        Parts(*({name: ray.put(part) for name, part in of.items()} for of in (teaching.heads, teaching.networks))),
+        teaching.put(ray.put),
         place.kept(search),
     )
     trainable = ray.tune.with_parameters(run_trial, job=job)
@@ -208,7 +210,8 @@ def teaching_parts(known: Sequence[Experiment], tracker: Tracker) -> Parts:
         asked = [config.taught_by for config in known if config.taught_by.name]
     except ValueError as error:
         raise UserError(f"{error}.") from None
-    heads = {name: resolve_weights(tracker, name) for name in sorted({each.head for each in asked if each.head})}
+    named = {name for each in asked for name in each.heads} - {TRAINED_FIRST}
+    heads = {name: resolve_weights(tracker, name) for name in sorted(named)}
     live = sorted({(each.name, each.weights) for each in asked if each.weights})
     return Parts(heads, {(name, weights): live_teacher(name, weights, tracker) for name, weights in live})
 

@@ -19,6 +19,10 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+TRAINED_FIRST = "(trained first)"
+"""Stands for a run that is not there yet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """A task whose trained model a study's trials need, trained first if the user names none."""
@@ -30,6 +34,8 @@ class Pretraining:
     """Share of the songs that pre-training keeps to itself; the study's trials see the others only. 0: both see all."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Values of the pre-training's config beside those of its preset."""
+    each: str = ""
+    """A field for each of whose values in the study's space one is trained; the target is ``VALUE=RUN,VALUE=RUN``."""
     shared: Mapping[str, str] = field(default_factory=dict)
     """Fields, or branches (ending in a dot), in which both must agree: by their path in the study's task, their path
     in the pre-training task."""
@@ -76,6 +82,11 @@ class Study:
         if isinstance(domain, dict):  # what tune.grid_search returns
             return "each of " + ", ".join(map(short, domain["grid_search"]))
         return f"{type(domain.get_sampler()).__name__.strip('_').lower()} {domain.domain_str}"
+
+    def values(self, path: str) -> list[Any]:
+        """Return the values that a field may have in the space; none if it isn't in it."""
+        domain = self.space.get(path, {"grid_search": ()})
+        return list(domain["grid_search"] if isinstance(domain, dict) else domain.categories)
 
     def without(self, given: Collection[str]) -> "Study":
         """Return the study with fields that the user has given a value no longer varied.

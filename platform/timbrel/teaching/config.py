@@ -42,7 +42,8 @@ class TeacherConfig:
     kd_targets: Literal["soft", "hard"] = "soft"
     """What distillation imitates: the teacher's probabilities at a temperature, or its decisions."""
     head: str = ""
-    """Run or file of a linear classifier on the embeddings (the paper's TeacherLR), which distillation imitates."""
+    """Run or file of a linear classifier on the embeddings (the paper's TeacherLR), which distillation imitates; of
+    several teachers one each, as ``NAME=RUN,NAME=RUN``."""
     temperature: Annotated[float, Gt(0)] = 2.0
     """Of soft targets: logits are divided by it (authors: 2)."""
     offset: float = 0.0
@@ -70,10 +71,10 @@ class TeacherConfig:
             raise ValueError(f"offset must be finite, not {self.offset}")
         if self.weights and not self.name:
             raise ValueError(f"weights ({self.weights}) are of no teacher: name it by teacher.name")
-        if self.name and self.kd and not self.head:
+        if self.name and self.kd and not self.own_head:
             raise ValueError(
-                f"kd ({self.kd:g}) imitates a classifier on the embeddings: set teacher.head to its run or file, or "
-                "teacher.kd=0"
+                f"kd ({self.kd:g}) imitates a classifier on the embeddings '{self.name}': set teacher.head to its run "
+                "or file, or teacher.kd=0"
             )
         self._check_repeats()
 
@@ -87,6 +88,21 @@ class TeacherConfig:
             raise ValueError(f"{shown} must have one number a stage each, or both be empty")
         if any((a == MEAN) != (b == MEAN) for a, b in zip(self.student_repeat, self.teacher_repeat, strict=True)):
             raise ValueError(f"{shown} must ask for the mean ({MEAN}) at the same stages: it leaves one frame")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """All runs and files that ``head`` names."""
+        return tuple(self._heads.values()) if self._heads else (self.head,) if self.head else ()
+
+    @property
+    def own_head(self) -> str:
+        """The one of them that is on this teacher's embeddings; empty if none is."""
+        return self._heads.get(self.name, "") if self._heads else self.head
+
+    @property
+    def _heads(self) -> dict[str, str]:
+        parts = [part.partition("=") for part in self.head.split(",")]
+        return {name: run for name, _, run in parts} if all(run for _, _, run in parts) else {}
 
     @property
     def stored(self) -> bool:

@@ -71,7 +71,7 @@ def teacher_of(
     Args:
         task: of the config.
         config: of the experiment.
-        head: weights of the classifier that ``teacher.head`` names.
+        head: weights of the classifier that ``teacher.head`` names, if it is needed.
         network: that ``teacher.weights`` names.
 
     Raises:
@@ -80,11 +80,11 @@ def teacher_of(
     asked = config.taught_by
     if not asked.name or task.hears_embeddings(config):
         return None
-    linear = linear_of(head, asked.head) if asked.needs_head and head else None
+    linear = linear_of(head, asked.own_head) if asked.needs_head and head else None
     classes = len(task.classes(config))
     if linear is not None and linear.out_features != classes:
         raise UserError(
-            f"teacher.head={asked.head} is a classifier of {linear.out_features} classes, task {task.name} has "
+            f"teacher.head={asked.own_head} is a classifier of {linear.out_features} classes, task {task.name} has "
             f"{classes}: train one on the same vocabulary."
         )
     return Teacher(asked, linear, network)
