@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ from timbrel.training.worker import named
 from timbrel.trial_log import log_judged
 
 CHANGEABLE = ("data.", "evaluation.test_examples", "evaluation.seed")
-"""What may differ from the config that the model was trained with."""
+"""What may differ from the config that the model was trained with, for any task; see ``Task.judged_by``."""
+
+JUDGING = "evaluation."
+"""Whether a task lets a field of this branch be changed is known when the run is read."""
 
 
 def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tracker, mixers: int = 0) -> str:
@@ -35,19 +38,17 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
     Raises:
         UserError: an unknown or unfinished run, an unusable library, or a config value that is part of the model.
     """
-    for path in values:
-        if not path.startswith(CHANGEABLE):
-            raise UserError(
-                f"'{path}' belongs to the trained model: `timbrel evaluate` takes {', '.join(CHANGEABLE)} only."
-            )
+    _check_values([path for path in values if not path.startswith(JUDGING)], CHANGEABLE)
     library = Library.open(root)
     with tracker.artifacts(run_id, "model") as folder:
         trained = TrainedModel.load(folder)
+    _check_values(values, (*CHANGEABLE, *trained.task.judged_by))
     config = trained.config
     if tracker.get(run_id).data.tags.get("timbrel.data_digest") != _digest(library, config):
         print("this is not the data that the model was trained on: judging on all songs of its test split")
         config = dataclasses.replace(config, data=Data())
     config = configs.with_values(config, values)
+    trained = dataclasses.replace(trained, config=config)
     with ray_session():
         resources = ray.cluster_resources()
         share = share_cluster(resources.get("CPU", 1), 0, 1, 1, mixers)
@@ -88,6 +89,14 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
     print(per_class_table(figures, trained))
     print(f"logged as run {run.id}")
     return run.id
+
+
+def _check_values(paths: Iterable[str], changeable: tuple[str, ...]) -> None:
+    for path in paths:
+        if not path.startswith(changeable):
+            raise UserError(
+                f"'{path}' belongs to the trained model: `timbrel evaluate` takes {', '.join(changeable)} only."
+            )
 
 
 def _digest(library: Library, config: Experiment) -> str:

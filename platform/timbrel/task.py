@@ -59,6 +59,9 @@ class Task(ABC, Generic[ExperimentT]):
     loss_of_outputs: bool = True
     """Whether ``loss`` is the cross-entropy of what ``outputs`` returns, which then tells how far the loss would move
     with other songs."""
+    judged_by: tuple[str, ...] = ()
+    """Fields of ``evaluation``, by dotted path, that `timbrel evaluate` may change too: they say how a model is judged,
+    and are no part of it."""
     predictor: "Predictor | None" = None
     """What `timbrel predict` does with a recording; None: probabilities of the classes, second by second."""
 
@@ -75,7 +78,9 @@ class Task(ABC, Generic[ExperimentT]):
             programs: General MIDI program of each stem, 128 for drums, -1 where unknown; int16 ``(stem,)``.
             config: of the experiment.
 
-        A stem with no class at all is never drawn: a mixture would hold sound that no label speaks of.
+        A stem with no class at all is never drawn: a mixture would hold sound that no label speaks of. To have stems
+        heard that are no class of the model's, columns of their own may follow those of the classes; ``example_maker``
+        is told of them too.
         """
 
     def song_labels(self, songs: Sequence[JudgedSong], config: ExperimentT) -> np.ndarray | None:
@@ -94,7 +99,8 @@ class Task(ABC, Generic[ExperimentT]):
         """Return the class of notes by the General MIDI program that plays them: int ``(note,)``, -1 for none.
 
         Where it returns classes, stems count for those of their notes, which take the place of ``stem_labels``, and
-        ``example_maker`` is given the notes of each mixture. None, as here: the task has no use for notes.
+        ``example_maker`` is given the notes of each mixture. None, as here: the task has no use for notes, and a maker
+        is given the times at which stems sound.
 
         Args:
             programs: 128 for drums, -1 where unknown; int16 ``(note,)``.

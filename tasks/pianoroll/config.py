@@ -36,6 +36,10 @@ IN_TUNE = 0.01
 class RollEvaluation(Evaluation):
     """How a model is judged: on whole songs, window by window."""
 
+    truth: Literal["notes", "activity"] = "notes"
+    """notes: what is true is read off the notes of the songs. activity: of libraries that don't know their notes, it is
+    when the stems sound, so that instruments alone are judged, in songs as they are, with whatever else plays in them;
+    for `timbrel evaluate`, as nothing can be learned from it."""
     windows: Literal["drawn", "whole_songs"] = "whole_songs"
     """drawn: 10 s of random songs at random times. whole_songs: all songs cut into windows (paper); a rest shorter than
     a window is left out."""

@@ -5,6 +5,8 @@ Programs are counted from 0, as in pretty_midi (0: acoustic grand piano, 127: gu
 one of the sixteen General MIDI families. Case makes no difference. Where names are shared, the paper's nine go first:
 "piano" is 0-3 and not the family 0-7, which also holds harpsichords; "bass" is without synthesisers; "trumpet"
 includes the muted one.
+
+Where a library knows no program, a stem counts by its name (``name_classes``), which can be for the paper's nine alone.
 """
 
 import difflib
@@ -13,6 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from pretty_midi.constants import INSTRUMENT_CLASSES, INSTRUMENT_MAP
+
+from timbrel.taxonomy import TAXONOMY, Entry, normalise
 
 PROGRAMS = 128
 FAMILY_SIZE = 8
@@ -80,6 +84,79 @@ def note_classes(programs: np.ndarray, names: Sequence[str]) -> np.ndarray:
         table[list(programs_of(name))] = i
     programs = np.asarray(programs, dtype=np.int64)
     return table[np.where((programs >= 0) & (programs < PROGRAMS), programs, PROGRAMS)]
+
+
+_TAXONOMY_INSTRUMENTS = {
+    "piano": "piano",
+    "acoustic guitar": "acoustic guitar",
+    "electric guitar": "electric guitar",
+    "electric bass": "bass",
+    "violin": "violin",
+}
+"""What counts for one of the nine because the taxonomy of names says so."""
+
+GUITAR = "guitar"
+_NAMES = {
+    # "bass" alone may be a synthesiser's (MUSDB), but is an electric or a double bass nearly always. A double bass is
+    # mostly plucked, as Acoustic Bass (32) is; those that are known to be bowed ("contrabass", "arco bass") are out, as
+    # Contrabass (43) is.
+    "bass": "bass, bass di, bass mic, bass mic peer array, bass samples, acoustic bass guitar, acoustic bass, "
+    "double bass, double bass samples, upright bass, standup bass",
+    "cello": "cello, violoncello, vlc, cello section, cello samples",
+    # Of its family only the alto flute, for which General MIDI has no other program: piccolos, recorders, pan flutes
+    # and shakuhachis have theirs, and flutes of bamboo are nearer to those.
+    "flute": "flute, flute section, alto flute",
+    "trumpet": "trumpet, muted trumpet, tpt, trumpet section, trumpet samples",
+    "saxophone": "saxophone, sax, sax section, sax mic peer array, soprano saxophone, soprano sax, alto saxophone, "
+    "alto sax, sax alto, tenor saxophone, tenor sax, sax tenor, baritone saxophone, baritone sax, bari sax",
+    GUITAR: "guitar, gtr, lead guitar, lead gtr, rhythm guitar, rhythm gtr, slide guitar",
+}
+"""What else counts by its name. Guitars here are those of which nobody says whether they are electric: they count for
+neither. Sections and samples count, since what is heard is the instrument; sections of several instruments don't."""
+
+
+def name_classes(names: Sequence[str], programs: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return which classes each stem counts for, bool ``(stem, class)``: by its program, or if that is unknown by name.
+
+    Classes that are none of the paper's nine, such as a family, are known by program alone.
+
+    Args:
+        names: the data set's word for the instrument of each stem.
+        programs: integers ``(stem,)``; 128 for drums, negative where unknown.
+        classes: names of instruments, without overlap (``check_instruments``).
+    """
+    by_program = note_classes(programs, classes)[:, None] == np.arange(len(classes))
+    number = {name.casefold(): i for i, name in enumerate(classes) if name.casefold() in _NINE}
+    found = np.array([number.get(_word(name), -1) for name in names], dtype=np.int64)
+    by_name = found[:, None] == np.arange(len(classes))
+    return np.where(np.asarray(programs)[:, None] >= 0, by_program, by_name)
+
+
+def heard_classes(names: Sequence[str], programs: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return ``name_classes``, and two columns after them: bool ``(stem, class + 2)``.
+
+    The first is on for guitars of which nobody says whether they are electric. The second is on for whatever else plays
+    in a song, so that every stem counts for something and is heard; it is off for what is outside the taxonomy
+    (microphones that took the whole band, a metronome), of which nobody says who plays in it.
+    """
+    own = name_classes(names, programs, classes)
+    unknown = np.asarray(programs) < 0
+    unsaid = unknown & np.array([_word(name) == GUITAR for name in names], dtype=bool)
+    entries = [TAXONOMY.lookup(name) for name in names]
+    someone = ~unknown | np.array([entry is not None and entry.family is not None for entry in entries], dtype=bool)
+    other = someone & ~unsaid & ~own.any(axis=1)
+    return np.concatenate([own, unsaid[:, None], other[:, None]], axis=1)
+
+
+_BY_NAME = {normalise(name): word for word, names in _NAMES.items() for name in names.split(",")}
+
+
+def _word(name: str) -> str:
+    """Return which of the paper's nine a stem's name says, or ``GUITAR``; empty if none."""
+    entry: Entry | None = TAXONOMY.lookup(name)
+    if entry is None:
+        return ""
+    return _TAXONOMY_INSTRUMENTS.get(entry.instrument or "") or _BY_NAME.get(normalise(entry.name), "")
 
 
 _FAMILIES = {

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from tasks.pianoroll import activity
 from tasks.pianoroll.config import PianorollConfig
-from tasks.pianoroll.instruments import note_classes
+from tasks.pianoroll.instruments import heard_classes, note_classes
 from tasks.pianoroll.losses import losses
 from tasks.pianoroll.model import PianorollNet, Probabilities
 from tasks.pianoroll.predictor import PianorollPredictor
@@ -72,20 +73,25 @@ class Pianoroll(Task[PianorollConfig]):
         }
     )
     loss_of_outputs = False
+    judged_by = ("evaluation.truth",)
     predictor = PianorollPredictor()
 
     def classes(self, config: PianorollConfig) -> tuple[str, ...]:
         return config.instruments
 
     def stem_labels(self, instruments: Sequence[str], programs: np.ndarray, config: PianorollConfig) -> np.ndarray:
+        if config.evaluation.truth == "activity":
+            return heard_classes(instruments, programs, config.instruments)
         return note_classes(programs, config.instruments)[:, None] == np.arange(len(config.instruments))
 
     def note_classes(self, programs: np.ndarray, config: PianorollConfig) -> np.ndarray | None:
-        return note_classes(programs, config.instruments)
+        return note_classes(programs, config.instruments) if config.evaluation.truth == "notes" else None
 
     def example_maker(self, config: PianorollConfig) -> RollExamples:
+        by_notes = config.evaluation.truth == "notes"
         return RollExamples(
-            classes=len(config.instruments),
+            classes=len(config.instruments) + (0 if by_notes else activity.MORE),
+            pitched=by_notes,
             grid=config.grid,
             sample_rate=config.mixing.sample_rate,
             samples=config.mixing.samples,
@@ -93,6 +99,11 @@ class Pianoroll(Task[PianorollConfig]):
         )
 
     def settled(self, config: PianorollConfig, index: Callable[[], StemIndex], gpu: bool) -> PianorollConfig:
+        if config.evaluation.truth == "activity":
+            raise UserError(
+                "evaluation.truth=activity is for `timbrel evaluate`: without notes there is nothing to learn from, so "
+                "leave it out and train on a library that has them."
+            )
         if config.front_end.engine == "auto":
             config = replace(config, front_end=replace(config.front_end, engine="torch" if gpu else "librosa"))
         if config.loss.class_weights == "rare" and not config.loss.class_shares:
@@ -155,11 +166,14 @@ class Pianoroll(Task[PianorollConfig]):
         self, examples: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], config: PianorollConfig
     ) -> Outputs:
         """Return one row a frame."""
+        playing = instrument_roll(examples["roll"])
         labels, scores = (
             np.moveaxis(values, 1, 2).reshape(-1, len(config.instruments)).astype(np.float32)
-            for values in (instrument_roll(examples["roll"]), Rolls.of(predictions["logits"]).instrument)
+            for values in (playing[:, : len(config.instruments)], Rolls.of(predictions["logits"]).instrument)
         )
         songs = np.repeat(examples["song"], config.grid.frames)
+        if config.evaluation.truth == "activity":
+            return Outputs(config.instruments, songs, labels, scores, {"activity": playing}, unit="frame")
         more = {"logits": predictions["logits"], "roll": examples["roll"]}
         return Outputs(config.instruments, songs, labels, scores, more, unit="frame")
 
@@ -175,15 +189,27 @@ class Pianoroll(Task[PianorollConfig]):
         return super().thresholds(valid, config) | chosen
 
     def evaluate(self, outputs: Outputs, thresholds: Mapping[str, float], config: PianorollConfig) -> dict[str, float]:
+        """Return the figures of instruments, pitches and pianorolls; where only activity is known, of instruments."""
+        if config.evaluation.truth == "activity":
+            shape = (-1, config.grid.frames, len(outputs.classes))
+            scores = np.moveaxis(outputs.scores.reshape(shape), 1, 2)
+            own = activity.evaluate(
+                outputs.more["activity"], scores, _songs(outputs, config), outputs.classes, config.grid.frame_s
+            )
+            return super().evaluate(outputs, thresholds, config) | own
         own = transcription.evaluate(*self._judged(outputs, thresholds, config))
         return super().evaluate(outputs, thresholds, config) | own | self._losses_of(outputs, config)
 
     def last_figures(
         self, outputs: Outputs, thresholds: Mapping[str, float], config: PianorollConfig
     ) -> dict[str, float]:
+        if config.evaluation.truth == "activity":
+            return {}
         return evaluate_notes(*self._judged(outputs, thresholds, config))
 
     def pictures(self, outputs: Outputs, thresholds: Mapping[str, float], config: PianorollConfig) -> dict[str, Any]:
+        if config.evaluation.truth == "activity":
+            return {}
         found, roll, songs = Rolls.of(outputs.more["logits"]), outputs.more["roll"], _songs(outputs, config)
         chosen = {}
         for song in dict.fromkeys(songs.tolist()):

@@ -55,3 +55,11 @@ def test_sources_have_the_classes_of_their_notes(mixed):
 
 def test_windows_that_are_not_there(mixed):
     assert "windows, numbered from 0" in mixed("--split", "test", "--start", 1000)
+
+
+def test_windows_that_activity_is_judged_on_have_drums_of_no_class(mixed):
+    facts = mixed("--split", "test", "-n", 1, "--config", "evaluation.truth=activity")
+    (mixture,) = facts["mixtures"]
+    assert [source["instrument"] for source in mixture["sources"] if not source["classes"]]
+    assert set(mixture["labels"]) == {name for source in mixture["sources"] for name in source["classes"]}
+    assert mixture["labels"]

@@ -7,6 +7,7 @@ import soundfile
 
 from timbrel import registry
 from timbrel.config import with_values
+from timbrel.errors import UserError
 from timbrel.evaluation import evaluate_run
 from timbrel.experiment import run_rules, train_once
 from timbrel.launch import Workplace
@@ -111,6 +112,49 @@ def test_evaluate_repeats_the_test_figures(place, trained, capsys):
     assert got["threshold/pianoroll"] == expected["threshold/pianoroll"]
     assert "test/note_f1_onset" in got
     assert "mean over classes" in capsys.readouterr().out
+
+
+def test_evaluate_by_activity(place, trained, tmp_path, write_stems, prepare_stems):
+    """Table 3's protocol, on stems that nobody knows the notes or the programs of."""
+    time_s = np.arange(16_000 * 9) / 16_000
+    tone = {hz: (0.2 * np.sin(2 * np.pi * hz * time_s)) for hz in (110, 220, 330, 440, 660)}
+    songs = {
+        f"song {number}": {
+            "violin": tone[660] * (time_s > 2 + number),
+            "cello": tone[220] * (time_s < 5 - number),
+            "double bass": tone[110] * (time_s % 4 < 1),
+            "guitar": tone[330] * ((time_s > 3) & (time_s < 7)),
+            "drums": np.random.default_rng(number).normal(scale=0.05, size=len(time_s)),
+        }
+        for number in range(2)
+    }
+    for split in ("train", "valid", "test"):
+        write_stems(tmp_path / "stems" / split, songs if split == "test" else {f"{split} song": {"flute": tone[440]}})
+    prepare_stems(tmp_path / "stems", tmp_path / "library", "stems")
+    with pytest.raises(UserError, match=r"no song of the split 'test'.* has notes of an instrument"):
+        evaluate_run(trained, tmp_path / "library", {}, place.tracker)
+    with pytest.raises(UserError, match=r"'evaluation\.windows' belongs to the trained model"):
+        evaluate_run(trained, tmp_path / "library", {"evaluation.windows": "drawn"}, place.tracker)
+    run = evaluate_run(trained, tmp_path / "library", {"evaluation.truth": "activity"}, place.tracker)
+    figures, params = metrics_of(place, run), place.tracker.get(run).data.params
+    assert params["evaluation.truth"] == "activity"
+    # Who is never there has no figure: flutes and pianos, and guitars that are called acoustic or electric.
+    played = {name.removeprefix("test/roc_auc_1s/") for name in figures if name.startswith("test/roc_auc_1s/")}
+    assert played == {"violin", "cello", "guitar", "bass"}
+    assert figures["test/table3_roc_auc_1s"] == pytest.approx(
+        np.mean([figures[f"test/roc_auc_1s/{name}"] for name in ("violin", "cello", "guitar")])
+    )
+    assert figures["test/support/bass"] > 0
+    assert not [name for name in figures if "accuracy_per_song" in name or "note_" in name]
+    with place.tracker.artifacts(run, "outputs") as folder:
+        outputs = Outputs.load(folder / "test.npz")
+    assert outputs.more["activity"].shape == (4, 11, 64)  # two windows of each song
+    assert outputs.more["activity"][:, 10].mean() > 0.9  # the drums
+    assert outputs.labels.shape == (4 * 64, 9)
+    assert 0.2 < outputs.labels[:, 5].mean() < 0.6  # the double bass, a quarter of the time and what smoothing adds
+    assert 0.3 < outputs.more["activity"][:, 9].mean() < 0.8  # the guitar, 4 of 9 s
+    with place.tracker.artifacts(run, "figures") as folder:
+        assert not list(folder.glob("pianoroll*"))
 
 
 def test_rules_and_report(place, task, trained, tmp_path):

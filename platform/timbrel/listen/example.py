@@ -116,7 +116,7 @@ def _source_facts(
 
 
 def _names(chosen: np.ndarray, classes: Sequence[str]) -> list[str]:
-    return [name for name, on in zip(classes, chosen, strict=True) if on]
+    return [name for name, on in zip(classes, chosen[: len(classes)], strict=True) if on]
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

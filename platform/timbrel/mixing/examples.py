@@ -23,7 +23,8 @@ class ExampleMaker(Protocol):
 
         Args:
             audio: of the mixtures, float32 ``(example, sample)`` or ``(example, 2, sample)``.
-            notes: those heard in each.
+            notes: those heard in each; where the task has no use for notes, when its stems sound
+                (``timbrel.mixing.notes.activity_notes``).
         """
         ...
 
@@ -46,6 +47,9 @@ class RollExamples:
     """Of an example's audio."""
     cqt: CqtConfig | None
     """The front end, where the actors compute it; None: the model does, from the audio."""
+    pitched: bool = True
+    """False: at which pitches is not said. Whatever a class plays is on at the lowest pitch, and at no other: the
+    instrument roll is true, the pitches are not."""
 
     def __call__(self, audio: np.ndarray, notes: Sequence[Notes]) -> dict[str, np.ndarray]:
         """Return the columns of some examples."""
@@ -53,6 +57,8 @@ class RollExamples:
             heard = {"audio": audio}
         else:  # without the frames that the roll's would leave over
             heard = {"features": cqt_db(audio, self.sample_rate, self.cqt)[..., : self.grid.fine_frames]}
+        if not self.pitched:
+            notes = [each._replace(pitches=np.full_like(each.pitches, self.grid.lowest)) for each in notes]
         return heard | {"roll": np.stack([pianoroll(each, self.classes, self.grid) for each in notes])}
 
     @property

@@ -58,7 +58,7 @@ class StemIndex:
     frames: np.ndarray
     """Samples a channel, int64, ``(stem,)``."""
     labels: np.ndarray
-    """bool, ``(stem, class)``."""
+    """bool, ``(stem, class)``; after the task's classes there may be more columns, see ``Task.stem_labels``."""
     active_rows: np.ndarray
     """int64, ``(stem + 1,)``."""
     active: np.ndarray
@@ -88,6 +88,11 @@ class StemIndex:
     drawn."""
     window_starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """When each window starts in its song, in s, float64 ``(window,)``."""
+
+    @property
+    def has_notes(self) -> bool:
+        """Return whether the notes of the stems are known, where there are any."""
+        return len(self.note_rows) > 0
 
     @property
     def known_classes(self) -> np.ndarray:
@@ -312,8 +317,9 @@ def missing_examples(library: Library, task: Task, config: Experiment) -> list[s
     lines = [f"on a more held-out side too, and left out: {some([song for _, song in away])}"] if away else []
     for split, adjective in (("train", "training"), ("valid", "validation"), ("test", "test")):
         labels = build_index(library, split, task, config).labels
-        known = [bool(labels[:, number].any()) for number in range(labels.shape[1])]
-        missing = [name for name, has_any in zip(task.classes(config), known, strict=True) if not has_any]
+        classes = task.classes(config)
+        known = [bool(labels[:, number].any()) for number in range(len(classes))]
+        missing = [name for name, has_any in zip(classes, known, strict=True) if not has_any]
         if missing:
             more = f" and {len(missing) - NAMED} more of {len(known)} classes" if len(missing) > NAMED else ""
             lines.append(f"no {adjective} song has: {', '.join(missing[:NAMED])}{more}")

@@ -62,12 +62,13 @@ def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, n
 
     ``number`` int64 ``(example,)``, ``audio`` float32 ``(example, sample)``, ``labels`` float32 ``(example, class)``,
     NaN where nobody judged, ``song`` int64 ``(example,)``: the row in the index of the song that the first source is
-    from; a musical mixture has no other. If the stream has a maker, its columns are there instead of ``audio``; if it
-    has embeddings, they are there too, or instead.
+    from; a musical mixture has no other. If the stream has a maker, its columns are there instead of ``audio``; it is
+    given the notes of the mixture, or, where the task has no use for notes, when its stems sound. If the stream has
+    embeddings, they are there too, or instead.
     """
     # Imported by those who mix alone. Train workers only read, and Ray's go-betweens only pass this module on: for them
     # it would be a second of work before the first batch.
-    from timbrel.mixing.notes import mixture_notes
+    from timbrel.mixing.notes import activity_notes, mixture_notes
     from timbrel.mixing.plan import mixture_labels, plan_mixture
     from timbrel.mixing.render import render_example
 
@@ -82,7 +83,8 @@ def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, n
     rendered = [render_example(plan, index, stream.recipe) for plan in plans]
     columns = {"audio": np.stack([each.audio for each in rendered])}
     if stream.maker:
-        columns = stream.maker(columns["audio"], [mixture_notes(each.heard, index, stream.recipe) for each in rendered])
+        notes = mixture_notes if index.has_notes else activity_notes
+        columns = stream.maker(columns["audio"], [notes(each.heard, index, stream.recipe) for each in rendered])
     return own | columns | {"labels": np.stack([each.labels for each in rendered])}
 
 
