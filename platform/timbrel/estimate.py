@@ -22,7 +22,7 @@ from timbrel.teaching.parts import NOTHING, Parts
 from timbrel.teaching.teacher import Teacher, teacher_of
 from timbrel.training.loop import Learner
 from timbrel.training.run import training_stream
-from timbrel.training.trial import with_dimension
+from timbrel.training.trial import with_embeddings
 
 START_S = 20.0
 """From the start of a trial to its first step: four processes import torch and Ray one after the other (2 cores)."""
@@ -110,7 +110,7 @@ def measure(
 
 def _teacher(task: Task, config: Experiment, teaching: Parts) -> Teacher | None:
     asked = config.taught_by
-    head, network = teaching.of(asked)
+    head, network = teaching.of(config)
     if head is None and asked.needs_head:  # it will be trained first; what it says makes no difference to the time
         classes = len(task.classes(config))
         head = {"weight": torch.zeros(classes, asked.dimension), "bias": torch.zeros(classes)}
@@ -141,7 +141,7 @@ def estimate(
     """
     different = list({configs.fingerprint(dataclasses.replace(config, seed=0)): config for config in trials}.values())
     some = different[:: max(1, -(-len(different) // MEASURED))]
-    costs = [measure(task, with_dimension(config, library), library, share.threads, teaching) for config in some]
+    costs = [measure(task, with_embeddings(config, library), library, share.threads, teaching) for config in some]
     mixing_s, step_s, predict_s = (
         float(np.mean([getattr(cost, name) for cost in costs])) for name in ("mixing_s", "step_s", "predict_s")
     )

@@ -10,7 +10,7 @@ import ray
 import ray.tune
 
 from timbrel import config as configs
-from timbrel.embeddings.teachers import live_teacher
+from timbrel.embeddings.live import live_teacher
 from timbrel.errors import UserError
 from timbrel.estimate import Estimate, check_disk, duration, estimate, size
 from timbrel.library import Library
@@ -21,12 +21,12 @@ from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
 from timbrel.study import TRAINED_FIRST
 from timbrel.task import Task
-from timbrel.teaching.parts import Parts
+from timbrel.teaching.parts import Parts, network_key
 from timbrel.teaching.teacher import teacher_of
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
 from timbrel.training.run import evaluation_key, render_evaluation_sets
-from timbrel.training.trial import Job, TrialConfigs, run_trial, with_dimension
+from timbrel.training.trial import Job, TrialConfigs, run_trial, with_embeddings
 from timbrel.trial_log import TrialLog
 
 
@@ -102,8 +102,8 @@ def train_trials(
             task.load_pretrained(task.build_model(config), config, weights[name])
     teaching = teaching_parts(known, tracker)
     for config in known:
-        with_dimension(config, place.library)
-        teacher_of(task, config, *teaching.of(config.taught_by))
+        with_embeddings(config, place.library)
+        teacher_of(task, config, *teaching.of(config))
     sets = {}
     for config in known:
         key = evaluation_key(task, config)
@@ -207,13 +207,13 @@ def teaching_parts(known: Sequence[Experiment], tracker: Tracker) -> Parts:
         UserError: one of them is not there, or is something else.
     """
     try:
-        asked = [config.taught_by for config in known if config.taught_by.name]
+        asked = [config for config in known if config.taught_by.name]
     except ValueError as error:
         raise UserError(f"{error}.") from None
-    named = {name for each in asked for name in each.heads} - {TRAINED_FIRST}
+    named = {name for config in asked for name in config.taught_by.heads} - {TRAINED_FIRST}
     heads = {name: resolve_weights(tracker, name) for name in sorted(named)}
-    live = sorted({(each.name, each.weights) for each in asked if each.weights})
-    return Parts(heads, {(name, weights): live_teacher(name, weights, tracker) for name, weights in live})
+    live = sorted({network_key(config) for config in asked if config.taught_by.weights})
+    return Parts(heads, {key: live_teacher(key[0], key[1], tracker, key[2]) for key in live})
 
 
 def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:

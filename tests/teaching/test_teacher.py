@@ -149,8 +149,18 @@ def test_a_network_without_stages_can_not_be_taught():
         Learner(task, config, CPU, teacher=Teacher(config.teacher))
 
 
-def test_parts_are_found_by_what_a_config_asks_for():
-    parts = Parts({"RUN": "head"}, {("t", "FILE"): "network"})
-    assert parts.of(TeacherConfig(name="t", kd=1.0, head="RUN")) == ("head", None)
-    assert parts.of(TeacherConfig(name="t", weights="FILE")) == (None, "network")
-    assert parts.of(TeacherConfig()) == (None, None)
+def test_parts_are_found_by_what_a_config_asks_for(tiny_config):
+    parts = Parts({"RUN": "head", "OTHER": "another"}, {("t", "FILE", 16_000): "network"})
+    for asked, expected in (
+        (TeacherConfig(name="t", kd=1.0, head="RUN"), ("head", None)),
+        (TeacherConfig(name="t", kd=1.0, head="s=RUN,t=OTHER"), ("another", None)),
+        (TeacherConfig(name="t", weights="FILE"), (None, "network")),
+        (TeacherConfig(), (None, None)),
+    ):
+        assert parts.of(dataclasses.replace(tiny_config, teacher=asked)) == expected
+    assert parts.put(str.upper) == Parts({"RUN": "HEAD", "OTHER": "ANOTHER"}, {("t", "FILE", 16_000): "NETWORK"})
+
+
+def test_a_teacher_without_a_head_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="'t'.*teacher.head"):
+        TeacherConfig(name="t", kd=0.5, head="s=RUN,u=OTHER")

@@ -59,6 +59,8 @@ class TeacherConfig:
 
     dimension: int = 0
     """Of the embeddings in the library; filled in before a run."""
+    hop_s: float = 0.0
+    """From one of them to the next, in s, 0 if there is one a song; filled in likewise."""
 
     def __post_init__(self) -> None:
         for field in ("weight", "kd"):

@@ -57,7 +57,7 @@ class Learner:
         """What the model is regularised by; no part of it is learned."""
         self.stage = 0
         """Switches of the schedule that were made."""
-        self.fitted = not task.parameter_groups(self.model, config)
+        self.fitted = not any(list(group["params"]) for group in task.parameter_groups(self.model, config))
         """Whether the model is trained by the task itself, at once, for want of anything that a gradient could move."""
         self.optimizer = self._optimizer()
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -219,8 +219,8 @@ class Learner:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         groups = self.task.parameter_groups(self.model, self.config)
-        # An optimiser refuses to have nothing to do.
-        groups = groups or [{"params": [nn.Parameter(torch.zeros(0))], "lr": 0.0}]
+        if self.fitted:  # an optimiser refuses to have nothing to do
+            groups = [{"params": [nn.Parameter(torch.zeros(0))], "lr": 0.0}]
         return make_optimizer(groups, self.stage, self.config.training)
 
     def _plateau(self) -> torch.optim.lr_scheduler.ReduceLROnPlateau | None:

@@ -66,8 +66,8 @@ class Job:
         return Keep(f"{self.folder}/{MIXTURES}/{key}", self.kept[key]) if self.kept.get(key) else None
 
 
-def with_dimension(config: Experiment, library: Library) -> Experiment:
-    """Return the config with the size of its teacher's embeddings in the library filled in.
+def with_embeddings(config: Experiment, library: Library) -> Experiment:
+    """Return the config with what its teacher's embeddings in the library are like filled in.
 
     Raises:
         UserError: the library has no embeddings of that name.
@@ -75,14 +75,15 @@ def with_dimension(config: Experiment, library: Library) -> Experiment:
     if not config.taught_by.stored:
         return config
     embeddings = Embeddings.open(library, config.teacher.name, config.data.all_datasets)
-    return replace(config, teacher=replace(config.teacher, dimension=embeddings.dimension))
+    known = replace(config.teacher, dimension=embeddings.dimension, hop_s=embeddings.hop_s)
+    return replace(config, teacher=known)
 
 
 def run_trial(values: dict[str, Any], job: Job) -> None:
     """Lead one trial: what Ray Tune calls, in a process of its own on some node."""
     task: Task = registry.load("task", job.configs.task)
     library = Library.open(job.library)
-    config = with_dimension(job.configs.of(values), library)
+    config = with_embeddings(job.configs.of(values), library)
     sets = job.sets.get(evaluation_key(task, config)) or render_evaluation_sets(task, config, library, job.share.pool)
     name = task.pretrained(config)
     train_run(
@@ -91,7 +92,7 @@ def run_trial(values: dict[str, Any], job: Job) -> None:
         library,
         sets,
         job.pretrained[name] if name else None,
-        job.teaching.of(config.taught_by),
+        job.teaching.of(config),
         job.share,
         job.folder,
         ray.tune.get_context().get_trial_id(),  # no timestamp: a restarted trial finds its checkpoints by this name
