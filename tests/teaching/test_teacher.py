@@ -162,5 +162,5 @@ def test_parts_are_found_by_what_a_config_asks_for(tiny_config):
 
 
 def test_a_teacher_without_a_head_of_its_own_is_refused():
-    with pytest.raises(ValueError, match="'t'.*teacher.head"):
+    with pytest.raises(ValueError, match=r"'t'.*teacher\.head"):
         TeacherConfig(name="t", kd=0.5, head="s=RUN,u=OTHER")
