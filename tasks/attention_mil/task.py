@@ -13,6 +13,7 @@ from tasks.attention_mil.config import AttentionMilConfig
 from tasks.attention_mil.forest import Forest
 from tasks.attention_mil.losses import judged_cross_entropy
 from tasks.attention_mil.model import BagNet, build_network, unpacked
+from tasks.attention_mil.predictor import AttentionPredictor
 from timbrel import metrics
 from timbrel.clip_labels import clip_labels, openmic_of_programs, vocabulary
 from timbrel.errors import UserError
@@ -62,6 +63,7 @@ class AttentionMil(Task[AttentionMilConfig]):
         }
     )
     headline = MappingProxyType({"OpenMIC F1": "openmic_f1"})
+    predictor = AttentionPredictor()
 
     def classes(self, config: AttentionMilConfig) -> tuple[str, ...]:
         return vocabulary(config.vocabulary)
