@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from timbrel.errors import UserError
-from timbrel.predict import _in_words, _output_names, _windows, load_trained, predict_file, predict_files
-from timbrel.recording import mono_blocks
+from timbrel.predict import _in_words, _output_names, load_trained, predict_file, predict_files
+from timbrel.recording import mono_blocks, windows_of
 from timbrel.trained import TrainedModel, load_weights
 
 
@@ -115,7 +115,7 @@ def test_windows_are_those_cut_from_the_whole(tmp_path, seconds, window_s):
     rate = 1000
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
-    got = list(_windows(mono_blocks(tmp_path / "a.wav", rate), rate, round(window_s * rate)))
+    got = list(windows_of(mono_blocks(tmp_path / "a.wav", rate), rate, round(window_s * rate)))
     expected = direct_windows(audio, rate, round(window_s * rate))
     assert len(got) == len(expected) == int(np.ceil(round(seconds * rate) / rate))
     np.testing.assert_array_equal(got, expected)
@@ -126,7 +126,7 @@ def test_windows_are_those_cut_from_the_whole(tmp_path, seconds, window_s):
 def test_windows_of_other_rates(tmp_path, stored, rate, seconds):
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (round(seconds * stored), 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", audio, stored, subtype="FLOAT")
-    got = list(_windows(mono_blocks(tmp_path / "a.wav", rate), rate, 4 * rate))
+    got = list(windows_of(mono_blocks(tmp_path / "a.wav", rate), rate, 4 * rate))
     assert len(got) == int(np.ceil(seconds))
     expected = direct_windows(soxr.resample(audio.mean(axis=1), stored, rate), rate, 4 * rate)
     np.testing.assert_allclose(got, expected[: len(got)], atol=1e-3)
@@ -136,7 +136,7 @@ def test_windows_come_as_the_file_is_read(tmp_path):
     """Ten hours of audio would not fit; a window needs no more than a block of the file."""
     rate = 100
     soundfile.write(tmp_path / "long.wav", np.zeros(36_000 * rate), rate)
-    windows = _windows(mono_blocks(tmp_path / "long.wav", rate), rate, 4 * rate)
+    windows = windows_of(mono_blocks(tmp_path / "long.wav", rate), rate, 4 * rate)
     first = [next(windows) for _ in range(100)]
     assert all(len(window) == 4 * rate for window in first)
     held = windows.gi_frame.f_locals["held"]

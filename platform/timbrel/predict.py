@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from timbrel import registry
 from timbrel.errors import UserError
 from timbrel.figures import activity_figure
-from timbrel.recording import mono_blocks
+from timbrel.recording import mono_blocks, windows_of
 from timbrel.spread import spread
 from timbrel.task import Predictor, Task
 from timbrel.taxonomy import PARENT
@@ -142,7 +142,7 @@ def predict_file(trained: TrainedModel, file: Path) -> np.ndarray:
     with (
         contextlib.closing(mono_blocks(file, rate)) as blocks,
         # Closed here: an error's traceback keeps the bar alive, which would then draw over the error's message.
-        tqdm(_windows(blocks, rate, samples), desc=file.name, unit="s", leave=False) as windows,
+        tqdm(windows_of(blocks, round(HOP_S * rate), samples), desc=file.name, unit="s", leave=False) as windows,
     ):
         rows = list(trained.probabilities(windows))
     if not rows:
@@ -154,27 +154,6 @@ def whole_file(probabilities: np.ndarray) -> np.ndarray:
     """Return the probability that each class reaches in a tenth of the seconds: ``(second, class)`` to ``(class,)``."""
     needed = max(1, int(np.ceil(WHOLE_FILE_SHARE * len(probabilities))))
     return np.sort(probabilities, axis=0)[-needed]
-
-
-def _windows(blocks: Iterable[np.ndarray], rate: int, samples: int) -> Iterator[np.ndarray]:
-    """Yield the window ``(sample,)`` around the middle of each second of a recording that comes block by block."""
-    hop = round(HOP_S * rate)
-    lead = (samples - hop) // 2
-    # What is held: the audio from the next window's first sample on; silence before the beginning of the file.
-    held = np.zeros(max(lead, 0), dtype=np.float32)
-    skip = max(-lead, 0)
-    length = emitted = 0
-    for block in blocks:
-        length += len(block)
-        held = np.concatenate([held, block])
-        while len(held) >= skip + samples:
-            yield held[skip : skip + samples]
-            held = held[hop:]
-            emitted += 1
-    for _ in range(emitted, int(np.ceil(length / hop))):
-        window = held[skip : skip + samples]
-        yield np.pad(window, (0, samples - len(window)))
-        held = held[hop:]
 
 
 def _write(trained: TrainedModel, file: Path, probabilities: np.ndarray, stem: Path) -> None:

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +39,49 @@ def mono_blocks(file: Path, rate: int) -> Generator[np.ndarray]:
         yield block
 
 
+def windows_of(blocks: Iterable[np.ndarray], hop: int, samples: int, *, whole: bool = False) -> Iterator[np.ndarray]:
+    """Yield the windows ``(sample,)`` of a recording that comes block by block, one for each ``hop`` samples.
+
+    A window lies around the middle of its hop, and there is silence beyond the ends. With ``whole`` it begins where its
+    hop does, and what the end cuts off is left out, except of a recording that is shorter than one window.
+    """
+    lead = 0 if whole else (samples - hop) // 2
+    # What is held: the audio from the next window's first sample on; silence before the beginning of the file.
+    held = np.zeros(max(lead, 0), dtype=np.float32)
+    skip = max(-lead, 0)
+    length = emitted = 0
+    for block in blocks:
+        length += len(block)
+        held = np.concatenate([held, block])
+        while len(held) >= skip + samples:
+            yield held[skip : skip + samples]
+            held = held[hop:]
+            emitted += 1
+    for _ in range(emitted, min(length, 1) if whole else -(-length // hop)):
+        window = held[skip : skip + samples]
+        yield np.pad(window, (0, samples - len(window)))
+        held = held[hop:]
+
+
+def resampled(blocks: Iterable[np.ndarray], stored: int, rate: int) -> Iterator[np.ndarray]:
+    """Yield mono blocks ``(sample,)`` of ``stored`` Hz at ``rate`` Hz."""
+    if stored == rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
 def _by_libsndfile(opened: soundfile.SoundFile, file: Path, rate: int) -> Iterator[np.ndarray]:
     with opened:
         stored = opened.samplerate
-        resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32") if stored != rate else None
+        blocks = opened.blocks(round(BLOCK_S * stored), dtype="float32", always_2d=True)
         try:
-            for block in opened.blocks(round(BLOCK_S * stored), dtype="float32", always_2d=True):
-                mono = block.mean(axis=1)
-                yield resampler.resample_chunk(mono) if resampler else mono
+            yield from resampled((block.mean(axis=1) for block in blocks), stored, rate)
         except soundfile.LibsndfileError as error:
             raise UserError(f"{file} can't be read to its end ({error}): it is damaged.") from None
-        if resampler:
-            yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def _by_ffmpeg(file: Path, rate: int, why: str) -> Iterator[np.ndarray]:

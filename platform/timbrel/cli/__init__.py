@@ -13,6 +13,7 @@ try:
 
     import timbrel
     from timbrel.cli.data import check, prepare
+    from timbrel.cli.embeddings import embed
     from timbrel.cli.experiments import train, tune
     from timbrel.cli.mix import mix
     from timbrel.cli.overview import list_
@@ -26,6 +27,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "check": check,
     "prepare": prepare,
     "mix": mix,
+    "embed": embed,
     "train": train,
     "tune": tune,
     "evaluate": evaluate,

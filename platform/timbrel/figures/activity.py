@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-from timbrel.figures.base import FAINT, FONT_PT, INK, MUTED, clean, new_figure
+from timbrel.figures.base import FAINT, FONT_PT, INK, MUTED, clean, new_figure, time_axis
 
 
 def activity_figure(
@@ -67,7 +65,7 @@ def activity_figure(
     over_time.hlines(tops, 0, seconds, color="white", linewidth=1)
     over_time.set(xlim=(0, seconds), ylim=(tops[-1] + 1, 0))
     over_time.set_title("Second by second", fontsize=FONT_PT, loc="left", color=INK)
-    _time_axis(over_time, seconds)
+    time_axis(over_time, seconds)
     clean(over_time, "bottom")
 
     present = file_probabilities >= thresholds
@@ -128,15 +126,3 @@ def _activity_key(figure: Figure) -> None:
         fontsize=FONT_PT - 1,
         frameon=False,
     )
-
-
-def _time_axis(axes: Axes, seconds: int) -> None:
-    """Label the time axis in seconds, or in minutes and seconds from two minutes on."""
-    if seconds < 120:
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-        axes.set_xlabel("Time (s)", fontsize=FONT_PT)
-        return
-    step = next((step for step in (15, 30, 60, 120, 300, 600) if seconds / step <= 10), 1200)
-    axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{int(time) // 60}:{int(time) % 60:02d}"))
-    axes.set_xlabel("Time (min:s)", fontsize=FONT_PT)

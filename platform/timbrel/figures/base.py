@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 DPI = 150
 FONT_PT = 8.5
@@ -77,6 +78,18 @@ def key(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
         fontsize=FONT_PT - 0.5,
         frameon=False,
     )
+
+
+def time_axis(axes: Axes, seconds: float) -> None:
+    """Label the time axis in seconds, or in minutes and seconds from two minutes on."""
+    if seconds < 120:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+        axes.set_xlabel("Time (s)", fontsize=FONT_PT)
+        return
+    step = next((step for step in (15, 30, 60, 120, 300, 600) if seconds / step <= 10), 1200)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{int(time) // 60}:{int(time) % 60:02d}"))
+    axes.set_xlabel("Time (min:s)", fontsize=FONT_PT)
 
 
 def mean_and_sd(values: Sequence[float] | np.ndarray) -> tuple[float, float]:

@@ -61,9 +61,7 @@ def numbered_batches(
     first = pool.least or _places(pool, _nodes())
     resources = _mixer_resource()
     # The counting asks for no CPU: had it to wait for one, a pool that fills the machine would never begin.
-    dataset = ray.data.read_datasource(
-        _Numbers(start, stop, batch_size), num_cpus=0, override_num_blocks=1
-    ).map_batches(
+    dataset = ray.data.read_datasource(Numbers(start, stop, batch_size), num_cpus=0, override_num_blocks=1).map_batches(
         maker,
         fn_constructor_args=(stream,),
         batch_size=None,
@@ -136,7 +134,7 @@ def _places(pool: Pool, nodes: list[float]) -> int:
     return min(pool.actors, sum(math.floor(cpus / pool.cpus + ROUNDING) for cpus in nodes))
 
 
-class _Numbers(Datasource):
+class Numbers(Datasource):
     """The numbers ``start`` to ``stop``, a batch a block, counted by one task as they are needed.
 
     ``ray.data.range`` would plan a task for each block before the first one runs, and blocks put beforehand are no
