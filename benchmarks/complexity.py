@@ -119,8 +119,8 @@ def table(figures: dict[str, Any]) -> str:
         rows.append([name, f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:,.1f}", shown])
     return "\n\n".join(
         [
-            f"{figures['rounds']} rounds of {figures['clips']} clips of {SECONDS:g} s, {figures['batch']} at a time, on "
-            f"{figures['device']}; median [range].",
+            f"{figures['rounds']} rounds of {figures['clips']} clips of {SECONDS:g} s, {figures['batch']} at a time, "
+            f"on {figures['device']}; median [range].",
             markdown.table(["network", "parameters", "million multiply-adds a clip", "clips/s"], rows),
         ]
     )

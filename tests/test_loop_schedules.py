@@ -64,6 +64,12 @@ def test_a_batch_that_nobody_judged_moves_nothing(learner, batch):
     assert set(subject.class_shares.values()) == {0.0}
 
 
+def test_a_validation_set_that_nobody_judged_is_refused(learner, batch):
+    unjudged = batch | {"labels": np.full_like(batch["labels"], np.nan), "song": np.array(["a", "b", "c", "d"])}
+    with pytest.raises(UserError, match="nobody judged the validation examples"):
+        learner().validate(unjudged)
+
+
 def test_shares_count_what_was_heard(learner, batch):
     subject = learner()
     subject.train_epoch([batch, batch])

@@ -141,7 +141,7 @@ def estimate(
     """
     different = list({configs.fingerprint(dataclasses.replace(config, seed=0)): config for config in trials}.values())
     some = different[:: max(1, -(-len(different) // MEASURED))]
-    costs = [measure(task, with_embeddings(config, library), library, share.threads, teaching) for config in some]
+    costs = [measure(task, with_embeddings(task, config, library), library, share.threads, teaching) for config in some]
     mixing_s, step_s, predict_s = (
         float(np.mean([getattr(cost, name) for cost in costs])) for name in ("mixing_s", "step_s", "predict_s")
     )

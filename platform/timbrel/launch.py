@@ -102,7 +102,7 @@ def train_trials(
             task.load_pretrained(task.build_model(config), config, weights[name])
     teaching = teaching_parts(known, tracker)
     for config in known:
-        with_embeddings(config, place.library)
+        with_embeddings(task, config, place.library)
         teacher_of(task, config, *teaching.of(config))
     sets = {}
     for config in known:

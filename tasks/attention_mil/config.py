@@ -50,10 +50,6 @@ class AttentionMilConfig(Experiment):
     teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig(name="vggish", scale=1 / 255))
     """Whose embeddings are heard: with ``name`` and ``scale`` (authors: bytes / 255; 1 for other embeddings). There is
     nothing to regularise, so that the rest has no effect."""
-    embedding_size: Annotated[int, Ge(0)] = 0
-    """Dimensions of the embeddings; 0: those in the library, filled in before anything runs."""
-    embedding_hop_s: Annotated[float, Ge(0)] = 0.0
-    """Seconds from one embedding to the next, for pictures; filled in likewise. 0: mixing.seconds, shared evenly."""
     instances: Annotated[int, Ge(1)] = 10
     """Embeddings in a bag, which the first layer of ``fc`` depends on: 10 in 10 s of VGGish's (paper)."""
     mixing: Recipe = WHOLE_CLIP
@@ -96,4 +92,4 @@ class AttentionMilConfig(Experiment):
 
     def instance_s(self, instances: int) -> float:
         """Return the seconds from one instance to the next in bags of so many."""
-        return self.embedding_hop_s or self.mixing.seconds / instances
+        return self.teacher.hop_s or self.mixing.seconds / instances

@@ -52,7 +52,7 @@ class BagNet(nn.Module, ABC):
         if x.dim() != 3 or x.shape[2] != self.dimension:
             raise UserError(
                 f"the model hears embeddings (time, {self.dimension}), and these are {tuple(x.shape[1:])}: name by "
-                "teacher.name those that it was made for, or leave embedding_size to be filled in."
+                "teacher.name those that it was made for, or leave teacher.dimension to be filled in."
             )
         probabilities, attention = self.attend(x)
         return torch.cat([probabilities.unsqueeze(-1), attention], dim=-1)

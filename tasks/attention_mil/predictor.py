@@ -47,10 +47,10 @@ class AttentionPredictor:
         if not len(audio):
             raise UserError(f"{file} holds no audio.")
         embedding = (teacher(audio) - config.teacher.offset) * config.teacher.scale
-        if embedding.shape[1:] != (config.embedding_size,):
+        if embedding.shape[1:] != (config.teacher.dimension,):
             raise UserError(
                 f"the network of '{config.teacher.name}' ({config.teacher.weights}) makes embeddings of "
-                f"{embedding.shape[1]} dimensions, the model hears {config.embedding_size}: give the network whose "
+                f"{embedding.shape[1]} dimensions, the model hears {config.teacher.dimension}: give the network whose "
                 "embeddings it was trained on."
             )
         bags = bags_of(embedding.astype(np.float32), instances_of(config, teacher.hop_s))
@@ -133,5 +133,5 @@ def _network(config: "AttentionMilConfig") -> Any:
     from timbrel.tracking import Tracker
 
     name = teacher.name if teacher.name in BUILT_IN else "checkpoint"
-    hop_s = None if name in OWN_HOP else config.embedding_hop_s or None
+    hop_s = None if name in OWN_HOP else config.teacher.hop_s or None
     return load_teacher(name, TeacherOptions(weights=teacher.weights, hop_s=hop_s), Tracker())

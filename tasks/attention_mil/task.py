@@ -88,34 +88,29 @@ class AttentionMil(Task[AttentionMilConfig]):
         return labels
 
     def build_model(self, config: AttentionMilConfig) -> BagNet:
-        if not config.embedding_size:
+        if not config.teacher.dimension:
             raise UserError(
                 f"the size of the embeddings '{config.teacher.name}' is not known: it is filled in from the library, "
-                "or set embedding_size (128 for vggish)."
+                "or set teacher.dimension (128 for vggish)."
             )
         classes = len(self.classes(config))
         if config.model == "random_forest":
-            return Forest(config.embedding_size, classes)
-        return build_network(config.model, config.instances, config.embedding_size, classes, config.drops)
+            return Forest(config.teacher.dimension, classes)
+        return build_network(config.model, config.instances, config.teacher.dimension, classes, config.drops)
 
     def parameter_groups(self, model: nn.Module, config: AttentionMilConfig) -> list[dict[str, Any]]:
         rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         return [{"name": "all", "params": list(model.parameters()), **rates}]
 
-    def fitted(self, config: AttentionMilConfig) -> bool:
-        """Return whether the model is fitted to an epoch's examples at once, without gradients."""
-        return config.model == "random_forest"
-
     def fit(
         self, model: nn.Module, batches: Iterable[Mapping[str, np.ndarray]], config: AttentionMilConfig
-    ) -> dict[str, float] | None:
-        """Fit a model to an epoch's examples, and return figures as ``Learner.train_epoch`` does.
+    ) -> dict[str, float]:
+        """Fit a forest to an epoch's examples, and return figures as ``Learner.train_epoch`` does.
 
         A forest is grown from all clips that it was given so far, each counted once, and left as it is by an epoch
         that brings hardly any new ones: so many epochs cost little more than the first few.
         """
-        if not isinstance(model, Forest):
-            return None
+        assert isinstance(model, Forest)
         return model.fit_stream(batches, config.forest, config.seed)
 
     def losses(
@@ -172,7 +167,7 @@ class AttentionMil(Task[AttentionMilConfig]):
         return (
             f"Which of {len(self.classes(config))} classes (`labels.txt`) are heard in {config.mixing.seconds:g} s of "
             f"sound, given as its embeddings `{teacher.name}`: (value - {teacher.offset:g}) * {teacher.scale:.6g}, "
-            f"float32 of shape (time, {config.embedding_size})."
+            f"float32 of shape (time, {config.teacher.dimension})."
         )
 
     def usage(self, config: AttentionMilConfig) -> str:

@@ -23,7 +23,7 @@ def small_mil():
         return with_values(
             TASK.config_type(),
             {
-                "embedding_size": DIMENSION,
+                "teacher.dimension": DIMENSION,
                 "instances": INSTANCES,
                 "training.epochs": 3,
                 "training.batches_per_epoch": 4,

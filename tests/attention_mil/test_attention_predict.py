@@ -72,7 +72,7 @@ def test_recording_needs_the_network_that_makes_the_embeddings(mil_task, trained
         mil_task.predictor.read(trained(), recording)
     monkeypatch.setattr("tasks.attention_mil.predictor._network", lambda config: Loudness())
     with pytest.raises(UserError, match=r"makes embeddings of 8 dimensions, the model hears 6"):
-        mil_task.predictor.read(trained(embedding_size=6), recording)
+        mil_task.predictor.read(trained(teacher__dimension=6), recording)
 
 
 @pytest.mark.parametrize(

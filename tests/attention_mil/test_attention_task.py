@@ -122,16 +122,13 @@ def test_attention_goes_to_the_instance_that_tells(mil_task, small_mil, bags):
 def test_forest_is_fitted_and_judged_like_the_others(mil_task, small_mil, bags):
     config = small_mil(model="random_forest", forest__trees=20, forest__depth=6)
     learner, train, test = Learner(mil_task, config, CPU), bags(200), bags(100, seed=1, judged=1.0)
-    assert mil_task.fitted(config)
-    assert not mil_task.fitted(small_mil())
-    figures = mil_task.fit(learner.model, batches(train), config)
+    figures = learner.train_epoch(batches(train))
     assert figures["clips"] == 200
     assert figures["loss"] < 0.4
     outputs = learner.predict(test)
     judged = mil_task.evaluate(outputs, dict.fromkeys(outputs.classes, 0.5), config)
     assert judged["openmic_f1"] > 0.8
     assert outputs.more == {}
-    assert mil_task.fit(Learner(mil_task, small_mil(), CPU).model, batches(train), small_mil()) is None
     fresh = Learner(mil_task, config, CPU)  # as a resumed run, and as the best epoch's weights come back
     fresh.load_state_dict(learner.state_dict())
     np.testing.assert_array_equal(fresh.predict(test).scores, outputs.scores)
@@ -141,10 +138,7 @@ def test_trained_models_are_data(mil_task, small_mil, bags, tmp_path):
     for model in ("attention", "random_forest"):
         config = small_mil(model=model, forest__trees=5)
         learner = Learner(mil_task, config, CPU)
-        if mil_task.fitted(config):
-            mil_task.fit(learner.model, batches(bags(60)), config)
-        else:
-            learner.train_epoch(batches(bags(60)))
+        learner.train_epoch(batches(bags(60)))
         TrainedModel(mil_task, config, dict.fromkeys(mil_task.classes(config), 0.5), learner.model.state_dict()).save(
             tmp_path / model
         )

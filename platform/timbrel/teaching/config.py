@@ -26,7 +26,8 @@ class TeacherConfig:
     """Embeddings in the library, as `timbrel embed` names them, or with ``weights`` the network; empty: no teacher."""
     weights: str = ""
     """Run or file of weights: the network runs beside the training on the sound of each example, for mixtures, which no
-    store can hold; empty: embeddings come from the library."""
+    store can hold; empty: embeddings come from the library. A model that hears embeddings is always trained on the
+    library's, and `timbrel predict` makes those of a recording by these weights."""
     weight: Probability = 0.8
     """lambda, the regulariser's share of the loss; the prediction has the rest. Authors: OpenMIC 0.8 (VGGish, OpenL3)
     and 0.9 (PaSST, PANNs), MagnaTagATune 0.6."""
@@ -105,11 +106,6 @@ class TeacherConfig:
     def _heads(self) -> dict[str, str]:
         parts = [part.partition("=") for part in self.head.split(",")]
         return {name: run for name, _, run in parts} if all(run for _, _, run in parts) else {}
-
-    @property
-    def stored(self) -> bool:
-        """Whether embeddings come from the library."""
-        return bool(self.name) and not self.weights
 
     @property
     def needs_stages(self) -> bool:

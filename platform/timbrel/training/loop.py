@@ -150,6 +150,11 @@ class Learner:
         if not np.isfinite(outputs.scores).all():  # the last step of an epoch may overflow after its loss was finite
             raise _diverged(f"the model's output on the validation set is not finite after epoch {self.epoch}")
         values = self.task.evaluate(outputs, self.task.thresholds(outputs, self.config), self.config)
+        if math.isnan(values["loss"]):
+            raise UserError(
+                "nobody judged the validation examples on any class, so that no epoch can be told from another: "
+                "prepare songs that were judged, or raise evaluation.valid_examples."
+            )
         if values["loss"] < self.best_loss:
             self.best_loss, self.best_epoch = values["loss"], self.epoch
             self.best_weights = {

@@ -38,7 +38,7 @@ def evaluation_key(task: Task, config: Experiment) -> str:
     rules = config.evaluation
     sizes = [rules.valid_examples, rules.test_examples, rules.seed]
     maker = task.example_maker(config)
-    heard = _heard(config) if task.hears_embeddings(config) else []
+    heard = _heard(task, config) if task.hears_embeddings(config) else []
     return configs.fingerprint(
         task.name, task.classes(config), config.data, evaluation_recipe(config), [*sizes, rules.windows], maker, *heard
     )
@@ -48,14 +48,20 @@ def stream_key(task: Task, config: Experiment) -> str:
     """Return what a config's training examples depend on, and how they are cut into batches: configs with equal keys
     train on the same stream."""
     rows = config.training.batch_size // config.training.workers
-    made = [config.data, config.mixing, task.example_maker(config), *_heard(config)]
+    made = [config.data, config.mixing, task.example_maker(config), *_heard(task, config)]
     return configs.fingerprint(task.name, task.classes(config), *made, config.seed, rows, config.training.workers)
 
 
-def _heard(config: Experiment) -> list[Any]:
+def reads_embeddings(task: Task, config: Experiment) -> bool:
+    """Return whether examples carry embeddings of the library, or are some."""
+    teacher = config.taught_by
+    return bool(teacher.name) and (not teacher.weights or task.hears_embeddings(config))
+
+
+def _heard(task: Task, config: Experiment) -> list[Any]:
     """Return which embeddings examples carry; nothing if none do."""
     teacher = config.taught_by
-    return [teacher.name, teacher.offset, teacher.scale] if teacher.stored else []
+    return [teacher.name, teacher.offset, teacher.scale] if reads_embeddings(task, config) else []
 
 
 def training_stream(
@@ -71,7 +77,7 @@ def training_stream(
 
 
 def _embeddings(task: Task, config: Experiment, library: Library, index: StemIndex) -> SongEmbeddings | None:
-    if not config.taught_by.stored:
+    if not reads_embeddings(task, config):
         return None
     return song_embeddings(library, index, config.mixing, config.taught_by, heard=task.hears_embeddings(config))
 

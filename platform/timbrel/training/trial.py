@@ -19,7 +19,14 @@ from timbrel.runtime import Share
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.teaching.parts import Parts
-from timbrel.training.run import EvaluationSets, evaluation_key, render_evaluation_sets, stream_key, train_run
+from timbrel.training.run import (
+    EvaluationSets,
+    evaluation_key,
+    reads_embeddings,
+    render_evaluation_sets,
+    stream_key,
+    train_run,
+)
 
 MIXTURES = "mixtures"
 """The folder, within a study's, of mixtures that its trials share."""
@@ -66,13 +73,13 @@ class Job:
         return Keep(f"{self.folder}/{MIXTURES}/{key}", self.kept[key]) if self.kept.get(key) else None
 
 
-def with_embeddings(config: Experiment, library: Library) -> Experiment:
+def with_embeddings(task: Task, config: Experiment, library: Library) -> Experiment:
     """Return the config with what its teacher's embeddings in the library are like filled in.
 
     Raises:
         UserError: the library has no embeddings of that name.
     """
-    if not config.taught_by.stored:
+    if not reads_embeddings(task, config):
         return config
     embeddings = Embeddings.open(library, config.teacher.name, config.data.all_datasets)
     known = replace(config.teacher, dimension=embeddings.dimension, hop_s=embeddings.hop_s)
@@ -83,7 +90,7 @@ def run_trial(values: dict[str, Any], job: Job) -> None:
     """Lead one trial: what Ray Tune calls, in a process of its own on some node."""
     task: Task = registry.load("task", job.configs.task)
     library = Library.open(job.library)
-    config = with_embeddings(job.configs.of(values), library)
+    config = with_embeddings(task, job.configs.of(values), library)
     sets = job.sets.get(evaluation_key(task, config)) or render_evaluation_sets(task, config, library, job.share.pool)
     name = task.pretrained(config)
     train_run(
