@@ -55,7 +55,7 @@ def test_every_option_is_explained(command, verb):
 
 def test_an_unknown_verb(command):
     assert_sentence(command("trian"), "unknown verb 'trian': did you mean 'train'?")
-    assert_sentence(command("$"), "choose one of check, evaluate, export, list")
+    assert_sentence(command("$"), "choose one of check, embed, evaluate, export, list")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,9 @@ def test_an_unknown_verb(command):
         ("tune transfer_modes --library l --share-gb -1", ["--share-gb -1: must be at least 0"]),
         ("evaluate RUN --library nowhere --config model.width=3", ["'model.width' belongs to the trained model"]),
         ("evaluate RUN --library nowhere", ["nowhere is no prepared library"]),
+        ("embed crnn --library nowhere", ["nowhere is no prepared library"]),
+        ("embed crnn --library nowhere --hop-s -1", ["--hop-s -1 must be from 0 to 3600 s"]),
+        ("embed crn --library nowhere", ["unknown teacher 'crn': did you mean 'crnn'"]),
         ("predict --run RUN", ["which recordings?"]),
         ("report", ["which runs?", "timbrel list runs"]),
         ("list tasks taging", ["unknown task 'taging': did you mean 'tagging'"]),

@@ -107,3 +107,30 @@ def test_a_command_that_is_killed_goes_on_from_there(own_library, tmp_path):
     (done,) = embed(own_library, teacher)
     assert (done.songs, done.new) == (12, 7)
     assert agrees(own_library, teacher) == 12
+
+
+def test_the_command(ray_cluster, own_library, tmp_path, command):
+    songs = songs_of(own_library, "house_band")
+    vectors = tmp_path / "vectors"
+    vectors.mkdir()
+    for song in songs[1:]:
+        np.save(vectors / f"{song.name}.npy", np.full((round(2 * song.seconds), 3), 0.5))
+    line = ["embed", "files", "--path", vectors, "--hop-s", "0.5", "--library", own_library.root, "--name", "mine"]
+    status, out, errors = command(*line)
+    assert status == 2
+    assert "'mine' of house_band: 11 songs, 3 numbers, one each 0.5 s; 11 made in" in out
+    assert f"1 of 12 songs have no embedding (house_band/{songs[0].name}: there is no" in errors
+    np.save(vectors / f"{songs[0].name}.npy", np.full((3, 3), 0.5))
+    status, out, errors = command(*line)
+    assert status == 2
+    assert f"(house_band/{songs[0].name}: its embedding has 3 vectors, one each 0.5 s, but it is" in errors
+    np.save(vectors / f"{songs[0].name}.npy", np.full((round(2 * songs[0].seconds), 3), 0.5))
+    status, out, errors = command(*line)
+    assert (status, "12 songs, 3 numbers, one each 0.5 s; 1 made in" in out) == (0, True)
+    np.save(vectors / f"{songs[2].name}.npy", np.full((round(2 * songs[2].seconds), 3), 0.25))
+    assert command(*line, "--replace")[0] == 0
+    status, out, errors = command(*line)
+    assert status == 0
+    assert "12 songs, 3 numbers, one each 0.5 s; all of them were there: nothing to do" in out
+    found = Embeddings.open(own_library, "mine")
+    np.testing.assert_array_equal(found.window("house_band", songs[2].name, 0, 1), np.full((2, 3), 0.25))

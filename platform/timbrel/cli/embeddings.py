@@ -56,19 +56,20 @@ def embed(
         replace: Make all anew, in place of other embeddings of this name.
     """
     from timbrel.embeddings.embed import embed as embed_songs
-    from timbrel.embeddings.teachers import load_teacher
+    from timbrel.embeddings.teachers import check_name, load_teacher
     from timbrel.embeddings.teachers.options import TeacherOptions
     from timbrel.library import Library
     from timbrel.runtime import ray_session
     from timbrel.tracking import Tracker
 
-    opened = Library.open(library)
-    for dataset in datasets:
-        opened.facts(dataset)
     try:
         options = TeacherOptions(weights=weights, path=path, hop_s=hop_s, window_s=window_s)
     except ValueError as error:
         raise UserError(f"--{str(error).replace('_', '-', 1)}.") from None
+    check_name(teacher)
+    opened = Library.open(library)
+    for dataset in datasets:
+        opened.facts(dataset)
     chosen = load_teacher(teacher, options, Tracker(tracking_uri))
     with ray_session():
         done = embed_songs(opened, chosen, name, datasets, replace=replace)
@@ -78,7 +79,7 @@ def embed(
         first = "; ".join(one_line(f"{song}: {why}") for song, why in list(failed.items())[:NAMED])
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise UserError(
-            f"{len(failed)} songs of {len(failed) + sum(each.songs for each in done)} have no embedding "
+            f"{len(failed)} of {len(failed) + sum(each.songs for each in done)} songs have no embedding "
             f"({first}{more}): put them right, and the same command adds them."
         )
 

@@ -202,7 +202,8 @@ def _answers(songs: Sequence[SongSound], teacher: Teacher) -> Iterator[pa.Table]
             yield maker(pa.table({"number": range(first, min(first + size, len(songs)))}))
         return
     work = Work(ray.put(list(songs)), ray.put(teacher))
-    for found in _stream.remote(work, len(songs), size, bool(teacher.sample_rate)):
+    running: Any = _stream.remote(work, len(songs), size, bool(teacher.sample_rate))
+    for found in running:
         yield ray.get(found)
 
 

@@ -65,6 +65,16 @@ class Teacher(Protocol):
         ...
 
 
+def check_name(name: str) -> None:
+    """Make sure that a name is one of a built-in teacher, or may be a run's id or a folder.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if name not in BUILT_IN and not Path(name).is_dir() and not re.fullmatch(r"[0-9a-f]{32}", name):
+        raise unknown_name("teacher", name, BUILT_IN)
+
+
 def load_teacher(name: str, options: TeacherOptions, tracker: Tracker) -> Any:
     """Return a teacher.
 
@@ -76,9 +86,8 @@ def load_teacher(name: str, options: TeacherOptions, tracker: Tracker) -> Any:
     Raises:
         UserError: there is no such teacher, it needs weights or a package that are not there, or an option is not its.
     """
+    check_name(name)
     if name not in BUILT_IN:
-        if not Path(name).is_dir() and not re.fullmatch(r"[0-9a-f]{32}", name):
-            raise unknown_name("teacher", name, BUILT_IN)
         if options.weights:
             raise UserError(f"'{name}' is a model already: leave --weights {options.weights} out.")
         options = TeacherOptions(weights=name, path=options.path, hop_s=options.hop_s, window_s=options.window_s)
