@@ -8,6 +8,9 @@ Serra, "musicnn" (ISMIR 2019 late-breaking demo).
 
 All of them hear 16 kHz through a log-mel front end of 96 bands (window 512, hop 256). As backbones they end where their
 authors' classifier begins: what lies behind is in each class's ``classifier``, and is not loaded for transfer.
+
+For a teacher (`timbrel.teaching`) each has three ``stages`` beside its embedding, from first to last
+``(batch, frame, channel)``, averaged over frequency. ``forward`` computes the same embedding without them.
 """
 
 from collections.abc import Mapping
@@ -17,6 +20,7 @@ import torch
 from torch import nn
 
 from timbrel.errors import UserError
+from timbrel.models.short_chunk_cnn import over_frequency
 
 SAMPLE_RATE = 16_000
 """Hz; that of every published weight file."""
@@ -66,8 +70,22 @@ class ConvCRNN(nn.Module):
         spectrogram = spectrogram.contiguous(memory_format=torch.channels_last)
         return self.layer4(self.layer3(self.layer2(self.layer1(spectrogram)))).squeeze(2)
 
+    def blocks(self, spectrogram: torch.Tensor) -> list[torch.Tensor]:
+        """Return what comes out of each block."""
+        x, found = spectrogram.contiguous(memory_format=torch.channels_last), []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            found.append(x)
+        return found
+
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         return self.sequence(spectrogram).amax(dim=2)
+
+    def stages(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the embedding, and the stages after the second, third and fourth block: of 6, 24 and 96 frames of the
+        spectrogram each, where a teacher's second is 62."""
+        blocks = self.blocks(spectrogram)
+        return blocks[3].squeeze(2).amax(dim=2), [over_frequency(block) for block in blocks[1:]]
 
 
 class CRNN(ConvCRNN):
@@ -88,6 +106,13 @@ class CRNN(ConvCRNN):
         with torch.autocast(spectrogram.device.type, enabled=False):
             steps, _ = self.layer5(self.sequence(spectrogram).float().permute(0, 2, 1))
         return steps[:, -1]
+
+    def stages(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the embedding, and the stages after the second and the fourth block and after the recurrent layer."""
+        with torch.autocast(spectrogram.device.type, enabled=False):
+            blocks = self.blocks(spectrogram)
+            steps, _ = self.layer5(blocks[3].squeeze(2).float().permute(0, 2, 1))
+        return steps[:, -1], [over_frequency(blocks[1]), over_frequency(blocks[3]), steps]
 
 
 class FCN(nn.Module):
@@ -118,6 +143,15 @@ class FCN(nn.Module):
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
             x = layer(x)
         return x.amax(dim=(2, 3))
+
+    def stages(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the embedding, and the stages after the second, third and fifth block: of 0.26, 1.0 and 20.5 s."""
+        x, found = spectrogram.contiguous(memory_format=torch.channels_last), []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
+            x = layer(x)
+            if layer in (self.layer2, self.layer3, self.layer5):
+                found.append(over_frequency(x))
+        return x.amax(dim=(2, 3)), found
 
 
 class _Vertical(nn.Module):
@@ -181,12 +215,21 @@ class Musicnn(nn.Module):
         self.layer3 = _Dense(64)
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        return self._embed(spectrogram)[0]
+
+    def stages(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the embedding, and as stages the three dense layers, whose frames are those of the spectrogram."""
+        embedding, layers = self._embed(spectrogram)
+        return embedding, [layer.transpose(1, 2) for layer in layers]
+
+    def _embed(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the embedding, and what the dense layers make of each frame, ``(batch, 64, frame)``."""
         front = torch.cat([layer(spectrogram) for layer in self.layers], dim=1)
         first = self.layer1(front)
         second = self.layer2(first) + first
         third = self.layer3(second) + second
         features = torch.cat([front, first, second, third], dim=1)
-        return torch.cat([features.amax(dim=2), features.mean(dim=2)], dim=1)
+        return torch.cat([features.amax(dim=2), features.mean(dim=2)], dim=1), [first, second, third]
 
 
 def published_head(backbone: nn.Module, tags: int) -> nn.Sequential:

@@ -22,6 +22,9 @@ class ShortChunkConfig:
 
 
 WIDENING = (1, 1, 2, 2, 2, 2, 4)
+STAGES = (3, 5, 7)
+"""Blocks that a stage ends with: the thirds of the depth, rounded up. Of 4 s at 32 kHz they have 62, 15 and 3 frames:
+the last is as coarse as most teachers' embeddings, of about a second each."""
 LEAST = 2 ** len(WIDENING)
 """Bands, and frames, that an input needs: each block halves both."""
 
@@ -61,3 +64,21 @@ class ShortChunkCNN(nn.Module):
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         spectrogram = spectrogram.contiguous(memory_format=torch.channels_last)
         return self.blocks(spectrogram).amax(dim=(2, 3))
+
+    def stages(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the embedding as ``forward`` does, and the stages ``(batch, frame, channel)``: see ``STAGES``."""
+        x = spectrogram.contiguous(memory_format=torch.channels_last)
+        found = []
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if number in STAGES:
+                found.append(over_frequency(x))
+        return x.amax(dim=(2, 3)), found
+
+
+def over_frequency(x: torch.Tensor) -> torch.Tensor:
+    """Return a stage ``(batch, frame, channel)`` of what a block returns, ``(batch, channel, band, frame)``.
+
+    The mean over frequency, in float32 at least: what a teacher is compared by is differences.
+    """
+    return x.mean(dim=2, dtype=torch.promote_types(x.dtype, torch.float32)).transpose(1, 2)

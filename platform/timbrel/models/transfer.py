@@ -62,7 +62,11 @@ class Head(nn.Sequential):
 
 
 class Classifier(nn.Module):
-    """Waveform ``(batch, sample)`` to logits ``(batch, class)``."""
+    """Waveform ``(batch, sample)`` to logits ``(batch, class)``.
+
+    With ``stages`` it returns the logits, and what the backbone has at three depths, from first to last: each
+    ``(batch, frame, channel)``, averaged over frequency, for a teacher to be compared with.
+    """
 
     def __init__(self, front_end: nn.Module, backbone: nn.Module, head: nn.Module, frozen: bool = False) -> None:
         super().__init__()
@@ -88,8 +92,18 @@ class Classifier(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.backbone(self.front_end(waveform))
 
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return self.head(self.embed(waveform))
+    def forward(
+        self, waveform: torch.Tensor, stages: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
+        if not stages:
+            return self.head(self.embed(waveform))
+        if self.frozen:
+            raise UserError(
+                "a frozen backbone learns nothing from a teacher's embeddings: set transfer.mode to finetune or "
+                "scratch, or teacher.kd=1, which teaches the head."
+            )
+        embedding, found = self.backbone.stages(self.front_end(waveform))  # type: ignore[operator]
+        return self.head(embedding), found
 
 
 def build_classifier(

@@ -1,0 +1,1 @@
+"""Teachers: training a network beside another one's embeddings of the same sound."""
