@@ -145,6 +145,7 @@ SOURCES = [
     "openmic",
     "slakh",
     "stems",
+    "weak_clips",
 ]
 
 

@@ -13,6 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
+from timbrel.clip_labels import vocabulary
 from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.mixing.recipe import Recipe, whole_song
@@ -45,6 +46,8 @@ def tags_of(tag_set: TagSet) -> tuple[str, ...]:
     """
     if tag_set == "general_midi":
         return PROGRAMS
+    if tag_set == "magnatagatune":
+        return vocabulary(tag_set)
     return tuple(resources.files("tasks.tagging").joinpath(f"{tag_set}.txt").read_text().split("\n")[:50])
 
 

@@ -132,7 +132,7 @@ def test_openmic_in_a_bucket(bucket):
 def test_magnatagatune_in_a_bucket(bucket):
     root, put = bucket
     path = "f/artist-album-01-title-0-29.mp3"
-    tags = [*magnatagatune.TOP_50, *(f"rare {number}" for number in range(138))]
+    tags = [*magnatagatune.MAGNATAGATUNE, *(f"rare {number}" for number in range(138))]
     lines = ["\t".join(["clip_id", *tags, "mp3_path"]), "\t".join(["1", *["1"] * 188, path])]
     put(magnatagatune.ANNOTATIONS, "\n".join(lines))
     put(path, noise("MP3"))

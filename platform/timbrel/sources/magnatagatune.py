@@ -36,19 +36,12 @@ from typing import Literal
 
 import numpy as np
 
+from timbrel.clip_labels import MAGNATAGATUNE
 from timbrel.errors import UserError
 from timbrel.sources.audio import AudioFile
 from timbrel.sources.base import Found, Skipped
 from timbrel.sources.clips import Tree, clip, data_set_folder, opened, rows
 
-TOP_50 = (
-    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
-    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
-    "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop", "soft", "sitar", "solo",
-    "man", "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp",
-    "cello", "no voice", "weird", "country", "metal", "female voice", "choral",
-)  # fmt: skip
-"""The 50 most frequent tags, by frequency."""
 ANNOTATIONS = "annotations_final.csv"
 N_TAGS = 188
 FOLDERS = "0123456789abcdef"
@@ -93,7 +86,7 @@ class Magnatagatune:
         root = data_set_folder(path, self.name, LAYOUT)
         skipped: list[Skipped] = []
         tags, clips = _annotations(root / ANNOTATIONS, skipped)
-        vocabulary = tags if options.tags == "188" else TOP_50
+        vocabulary = tags if options.tags == "188" else MAGNATAGATUNE
         splits = _cleaned_split(root / options.lists) if options.lists else None
         tree = Tree(_audio_folder(root), skipped)
         songs = []
@@ -124,7 +117,7 @@ def _annotations(file: Path, skipped: list[Skipped]) -> tuple[tuple[str, ...], d
     lines = rows(file, delimiter="\t")
     header = next(lines, ("", []))[1]
     tags = header[1:-1]
-    missing = [tag for tag in TOP_50 if tag not in tags]
+    missing = [tag for tag in MAGNATAGATUNE if tag not in tags]
     framed = header[:1] == ["clip_id"] and header[-1:] == ["mp3_path"]
     if not framed or missing or not len(tags) == len(set(tags)) == N_TAGS:
         raise UserError(
