@@ -250,7 +250,7 @@ def test_fixed_threshold_is_the_papers_and_the_last_resort():
         (np.zeros((4, 2)), np.zeros((4, 3)), r"one shape .*got \(4, 2\) and \(4, 3\)"),
         (np.zeros(4), np.zeros(4), r"\(example, class\).*got \(4,\)"),
         (np.zeros((0, 2)), np.zeros((0, 2)), "at least one"),
-        (np.array([[0, 2]]), np.zeros((1, 2)), "targets of 0 and 1, got 2 at example 0, class 1"),
+        (np.array([[0, 2]]), np.zeros((1, 2)), "targets of 0 and 1, or NaN, got 2 at example 0, class 1"),
         (np.zeros((1, 2)), np.array([[0, np.nan]]), "got nan at example 0, class 1"),
         (np.zeros((1, 2)), np.array([[-3.5, 0]]), r"scores in \[0, 1\], got -3.5 at example 0, class 0"),
     ],

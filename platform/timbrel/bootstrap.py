@@ -10,9 +10,9 @@ interval is too narrow itself, as few songs cannot show how different songs can 
 
 Conventions
 -----------
-Labels ``(example, class)`` and scores as in ``timbrel.metrics``, the scores of several runs (seeds of one
-setting) stacked to ``(run, example, class)``. Undefined is NaN, as it is there: a class that has no positive,
-or no negative, among the songs of a draw is left out of that draw's macro mean.
+Labels ``(example, class)``, NaN where nobody judged, and scores as in ``timbrel.metrics``, the scores of several runs
+(seeds of one setting) stacked to ``(run, example, class)``. Undefined is NaN, as it is there: a class that has no
+judged positive, or no judged negative, among the songs of a draw is left out of that draw's macro mean.
 
 References
 ----------
@@ -61,7 +61,7 @@ def draws(
     same songs are thus paired draw by draw, and ``probability_higher`` can compare them.
 
     Args:
-        labels: 0 or 1, shape ``(example, class)``.
+        labels: 0 or 1, NaN where nobody judged, shape ``(example, class)``.
         scores: probabilities, shape ``(run, example, class)``.
         songs: the song of each example, shape ``(example,)``.
         thresholds: those of each run, shape ``(run, class)``.
@@ -89,16 +89,15 @@ def draws(
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count).astype(np.float64)
     areas = np.mean([_areas(labels, run, song_of_example, drawn) for run in scores], axis=0)
     decisions = (metrics.decide(run, at) for run, at in zip(scores, thresholds, strict=True))
+    judged = metrics.is_judged(labels)
     per_class = {
         "roc_auc": areas[0],
         "pr_auc": areas[1],
-        "f1": np.mean([_f1(labels == 1, predicted, song_of_example, drawn) for predicted in decisions], axis=0),
+        "f1": np.mean([_f1(labels == 1, each & judged, song_of_example, drawn) for each in decisions], axis=0),
     }
-    losses = np.mean([metrics.cross_entropies(labels, run).mean(axis=1) for run in scores], axis=0)
-    examples = drawn @ np.bincount(song_of_example)
     return {
         **{f"{name}_macro": _mean_of_defined(values) for name, values in per_class.items()},
-        "binary_cross_entropy": drawn @ np.bincount(song_of_example, losses) / examples,
+        "binary_cross_entropy": _loss(labels, scores, song_of_example, drawn),
         **{f"{name}_per_class": values for name, values in per_class.items()},
     }
 
@@ -141,6 +140,13 @@ def _class_areas(labels: np.ndarray, scores: np.ndarray, songs: np.ndarray, draw
     From the highest score down, the positives and the negatives that are drawn are the corners of both curves. Equal
     scores make one corner.
     """
+    areas = np.full((2, len(drawn)), np.nan)
+    judged = metrics.is_judged(labels)
+    if not judged.any():
+        return areas
+    if not judged.all():  # nor do songs without a judged example change anything, however often they are drawn
+        kept, songs = np.unique(songs[judged], return_inverse=True)
+        labels, scores, drawn = labels[judged], scores[judged], drawn[:, kept]
     corner = _corners(scores)
     shape = len(drawn[0]), int(corner.max()) + 1
     cell = songs * shape[1] + corner
@@ -152,7 +158,6 @@ def _class_areas(labels: np.ndarray, scores: np.ndarray, songs: np.ndarray, draw
     ranked_right = np.sum(new_hits * (misses_above + (new - new_hits) / 2), axis=1)
     # A corner that nothing is above has no weight: whatever its precision, no recall is gained there.
     precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
-    areas = np.full((2, len(drawn)), np.nan)
     both = (positives > 0) & (negatives > 0)
     areas[0, both] = (ranked_right / (positives * negatives).clip(1))[both]
     areas[1, both] = (np.sum(new_hits * precision, axis=1) / positives.clip(1))[both]
@@ -175,6 +180,14 @@ def _f1(present: np.ndarray, predicted: np.ndarray, songs: np.ndarray, drawn: np
         np.add.at(counts, songs, each)
     hits, positives, predictions = drawn @ of_songs
     return np.divide(2 * hits, positives + predictions, out=np.full(positives.shape, np.nan), where=positives > 0)
+
+
+def _loss(labels: np.ndarray, scores: np.ndarray, songs: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Return the mean cross-entropy of all runs over the judged decisions, shape ``(draw,)``; NaN without one."""
+    losses = np.mean([np.nan_to_num(metrics.cross_entropies(labels, run)).mean(axis=1) for run in scores], axis=0)
+    judged = metrics.is_judged(labels).mean(axis=1)  # of an example's classes, as in the losses
+    sums, numbers = (drawn @ np.bincount(songs, each) for each in (losses, judged))
+    return np.divide(sums, numbers, out=np.full(len(drawn), np.nan), where=numbers > 0)
 
 
 def _mean_of_defined(per_class: np.ndarray) -> np.ndarray:

@@ -97,13 +97,18 @@ def _digest(library: Library, config: Experiment) -> str:
 
 def per_class_table(figures: Mapping[str, float], trained: TrainedModel) -> str:
     """Return test figures as text, one row a class; a dash where a figure is undefined."""
-    columns = ("support", "f1", "precision", "recall", "roc_auc", "pr_auc")
-    lines = [f"{'class':<28} threshold" + "".join(f"{name:>11}" for name in columns)]
+    counts = ["support"]
+    if any(name.startswith("judged/") for name in figures):  # else all examples were, on each class
+        counts.append("judged")
+    columns = ("f1", "precision", "recall", "roc_auc", "pr_auc")
+    lines = [f"{'class':<28} threshold" + "".join(f"{name:>11}" for name in (*counts, *columns))]
     for name, threshold in trained.class_thresholds.items():
-        cells = [figures[f"{column}/{metrics.metric_name(name)}"] for column in columns]
-        if cells[0] or len(trained.classes) <= 50:
-            shown = [f"{cells[0]:.0f}", *("-" if np.isnan(cell) else f"{cell:.3f}" for cell in cells[1:])]
+        label = metrics.metric_name(name)
+        numbers = [figures[f"{column}/{label}"] for column in counts]
+        cells = [figures[f"{column}/{label}"] for column in columns]
+        if numbers[0] or len(trained.classes) <= 50:
+            shown = [f"{number:.0f}" for number in numbers] + ["-" if np.isnan(c) else f"{c:.3f}" for c in cells]
             lines.append(f"{name:<28} {threshold:9.3f}" + "".join(f"{cell:>11}" for cell in shown))
-    means = [figures[f"{column}_macro"] for column in columns[1:]]
-    lines.append(f"{'mean over classes':<28} {'':9}{'':>11}" + "".join(f"{value:>11.3f}" for value in means))
+    means = [figures[f"{column}_macro"] for column in columns]
+    lines.append(f"{'mean over classes':<37} {'':>{11 * len(counts)}}" + "".join(f"{v:>11.3f}" for v in means))
     return "\n".join(lines)

@@ -28,7 +28,7 @@ class Outputs:
     songs: np.ndarray
     """Name of the song that each (musical) mixture is from: str ``(example,)``."""
     labels: np.ndarray
-    """0 or 1, float32 ``(example, class)``."""
+    """0 or 1, NaN where nobody judged, float32 ``(example, class)``."""
     scores: np.ndarray
     """Probabilities, float32 ``(example, class)``."""
     more: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -123,7 +123,7 @@ def run_figures(judged: Sequence[Judged], name: str = "") -> dict[str, tuple[str
 
     Of very many classes, as a tagger has, they show those with most examples.
     """
-    frequent = np.argsort(-judged[0].outputs.labels.sum(axis=0), kind="stable")[:MOST_CLASSES]
+    frequent = np.argsort(-np.sum(judged[0].outputs.labels == 1, axis=0), kind="stable")[:MOST_CLASSES]
     judged = [each.of_classes(np.sort(frequent)) for each in judged]
     first = judged[0].outputs
     classes = first.classes
@@ -140,8 +140,8 @@ def run_figures(judged: Sequence[Judged], name: str = "") -> dict[str, tuple[str
                 classes,
                 f1,
                 accuracy,
-                first.labels.sum(axis=0),
-                len(first.labels),
+                np.sum(first.labels == 1, axis=0),
+                metrics.is_judged(first.labels).sum(axis=0),
                 title=f"F1 and accuracy per class{of}{seeds}",
                 unit=first.unit,
             ),
@@ -207,7 +207,8 @@ def _paired(settings: Sequence[Setting]) -> list[str]:
     if len(drawn) < 2:
         return []
     best, *others = sorted(drawn, key=lambda each: -float(each.table[COLUMNS["ROC-AUC"]].mean()))
-    if not all(np.array_equal(each.judged[0].outputs.labels, best.judged[0].outputs.labels) for each in others):
+    labels = best.judged[0].outputs.labels
+    if not all(np.array_equal(each.judged[0].outputs.labels, labels, equal_nan=True) for each in others):
         return []
     shares = (
         f"{other.name} in {bootstrap.probability_higher(best.draws['roc_auc_macro'], other.draws['roc_auc_macro']):.0%}"

@@ -159,20 +159,25 @@ def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:
         save_logged_model(trained, Path(place) / MODEL)
         run.log_folder(Path(place) / MODEL, MODEL)
     run.log_folder(folder / FOLDER, FOLDER)
-    rows = ["class,threshold,support,f1,precision,recall,accuracy,roc_auc,pr_auc"]
-    undefined = []
-    for name, threshold in trained.class_thresholds.items():
-        label = metric_name(name)
-        cells = [result.get(f"test/{column}/{label}", math.nan) for column in rows[0].split(",")[2:]]
+    run.log_text(per_class_csv(trained.class_thresholds, result), "per_class.csv")
+    run.log_metrics({f"threshold/{metric_name(name)}": value for name, value in trained.thresholds.items()})
+    undefined = [
+        name for name in trained.classes if math.isnan(result.get(f"test/roc_auc/{metric_name(name)}", math.nan))
+    ]
+    run.set_tags({"timbrel.undefined_classes": ", ".join(undefined)[:5000]})
+    log_judged(run, trained, Outputs.load(folder / FOLDER / "test.npz"))
+
+
+def per_class_csv(thresholds: Mapping[str, float], result: Mapping[str, Any]) -> str:
+    """Return thresholds and test figures as CSV, a row a class; nothing stands for a figure that is undefined."""
+    judged = "judged," if any(name.startswith("test/judged/") for name in result) else ""
+    rows = [f"class,threshold,support,{judged}f1,precision,recall,accuracy,roc_auc,pr_auc"]
+    for name, threshold in thresholds.items():
+        cells = [result.get(f"test/{column}/{metric_name(name)}", math.nan) for column in rows[0].split(",")[2:]]
         rows.append(
             ",".join([name, f"{threshold:.6f}", *("" if math.isnan(cell) else f"{cell:.6f}" for cell in cells)])
         )
-        if math.isnan(result.get(f"test/roc_auc/{label}", math.nan)):
-            undefined.append(name)
-    run.log_text("\n".join(rows) + "\n", "per_class.csv")
-    run.log_metrics({f"threshold/{metric_name(name)}": value for name, value in trained.thresholds.items()})
-    run.set_tags({"timbrel.undefined_classes": ", ".join(undefined)[:5000]})
-    log_judged(run, trained, Outputs.load(folder / FOLDER / "test.npz"))
+    return "\n".join(rows) + "\n"
 
 
 def log_judged(run: Run, trained: TrainedModel, outputs: Outputs) -> None:

@@ -30,7 +30,7 @@ def f1_and_accuracy_figure(
     f1: np.ndarray,
     accuracy: np.ndarray,
     positives: np.ndarray,
-    examples: int,
+    examples: int | np.ndarray,
     *,
     title: str = "F1 and accuracy per class",
     unit: str = "example",
@@ -45,7 +45,7 @@ def f1_and_accuracy_figure(
         f1: shape ``(run, class)``; NaN where undefined.
         accuracy: shape ``(run, class)``.
         positives: number of positive examples of each class, shape ``(class,)``.
-        examples: number of examples in the split.
+        examples: number of examples in the split; where not all were judged, of those that were, shape ``(class,)``.
         title: above the figure.
         unit: what is counted as an example.
     """
@@ -72,12 +72,15 @@ def f1_and_accuracy_figure(
         axes.set_xlabel(name, fontsize=FONT_PT)
         axes.grid(axis="x", color=FAINT, linewidth=0.6, zorder=0)
         clean(axes, "bottom")
-    share = positives / examples
+    judged = np.broadcast_to(examples, positives.shape)
+    share = np.divide(positives, judged, out=np.full(len(classes), np.nan), where=judged > 0)
     by_default = np.maximum(share, 1 - share)
     panels[1].vlines(by_default, places - 0.45, places + 0.45, color=INK, linewidth=1.6, zorder=4, clip_on=False)
-    labels = [f"{name} ({number:.0f})" for name, number in zip(classes, positives, strict=True)]
+    alike = len(set(judged)) == 1
+    of = [""] * len(classes) if alike else [f" of {number:.0f}" for number in judged]
+    labels = [f"{name} ({number:.0f}{each})" for name, number, each in zip(classes, positives, of, strict=True)]
     panels[0].set_yticks(places, labels, fontsize=FONT_PT)
-    head(panels[0], f"class (positives of {examples} {unit}s)", left=True)
+    head(panels[0], f"class (positives of {f'{judged[0]:.0f}' if alike else 'judged'} {unit}s)", left=True)
     handles = {
         "accuracy of always giving the more frequent answer": Line2D(
             [], [], color=INK, marker="|", ms=10, mew=1.6, ls="none"

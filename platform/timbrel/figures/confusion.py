@@ -38,9 +38,10 @@ def missed_figure(
 
     The uppermost row is the share of *all* examples in which a class is missed: a cell tells of a confusion as
     far as it is darker than the one at the top of its column. At the right the number of examples of each row.
+    Shares are of the examples that were judged on the column's class; a cell is grey where none was.
 
     Args:
-        targets: 0 or 1, shape ``(example, class)``.
+        targets: 0 or 1, NaN where nobody judged, shape ``(example, class)``.
         decisions: whether the class is predicted, shape ``(example, class)``.
         classes: names of the classes.
         title: above the figure.
@@ -49,10 +50,12 @@ def missed_figure(
     shares = 100 * metrics.missed_given_false_alarm(targets, decisions)
     if len(classes) != len(shares):
         raise ValueError(f"expected the names of {len(shares)} classes, got {len(classes)}")
-    present, predicted = targets == 1, decisions == 1
-    in_all = 100 * np.mean(present & ~predicted, axis=0)
-    false_alarms = np.sum(predicted & ~present, axis=0)
+    present, predicted, judged = targets == 1, decisions == 1, metrics.is_judged(targets)
     never = ~present.any(axis=0)
+    in_all = 100 * (np.sum(present & ~predicted, axis=0) / judged.sum(axis=0).clip(1))
+    alarms = predicted & (targets == 0)
+    false_alarms = alarms.sum(axis=0)
+    examples = alarms.T.astype(np.float64) @ judged  # that each cell is of
     np.fill_diagonal(shares, np.nan)  # no class is both absent and missed
     shares[:, never], in_all[never] = np.nan, np.nan
 
@@ -63,12 +66,12 @@ def missed_figure(
     side_in = max(cell_in * count, 1.6)
     figure = new_figure(side_in + names_in + 1.2, side_in + names_in + 1.9, title)
     axes = figure.subplots()
-    solid = false_alarms >= FEW
+    solid = examples >= FEW
     highest = np.nanmax(np.append(shares[solid], in_all), initial=10)  # of few misses none is dark
     scale = Normalize(0, highest, clip=True)
-    for first, block, opacity in ((ABOVE, in_all[None], np.ones(1)), (0.0, shares, np.where(solid, 1, PALE))):
+    for first, block, opacity in ((ABOVE, in_all[None], np.ones((1, 1))), (0.0, shares, np.where(solid, 1, PALE))):
         colours = COLOURS(scale(np.ma.masked_invalid(block)))
-        colours[..., :3] = 1 - opacity[:, None, None] * (1 - colours[..., :3])
+        colours[..., :3] = 1 - opacity[..., None] * (1 - colours[..., :3])
         colours[np.isnan(block)] = to_rgba(EMPTY)
         axes.imshow(colours, extent=(0, count, first + len(block), first), aspect="auto", interpolation="nearest")
         if roomy:
@@ -113,8 +116,9 @@ def missed_figure(
     )
     bar.ax.tick_params(labelsize=FONT_PT - 1)
     bar.outline.set_visible(False)
-    pale = f"\npale: fewer than {FEW} {unit}s" if np.any(~solid & (false_alarms > 0)) else ""
-    bar.set_label(f"% of the row's {unit}s in which\nthe column's class is missed{pale}", fontsize=FONT_PT - 0.5)
+    pale = f"\npale: fewer than {FEW} {unit}s" if np.any(~solid & (examples > 0)) else ""
+    those = "" if judged.all() else ", of those judged on it"
+    bar.set_label(f"% of the row's {unit}s in which\nthe column's class is missed{those}{pale}", fontsize=FONT_PT - 0.5)
     return figure
 
 

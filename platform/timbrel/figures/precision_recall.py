@@ -36,10 +36,10 @@ def precision_recall_figure(
     """Draw the precision-recall curve of each class, its average precision, and where its threshold puts it.
 
     The average precision is the area under the curve as it is drawn. Chance is the share of positive examples:
-    the precision of a model that guesses.
+    the precision of a model that guesses. All is of the examples that were judged on the class.
 
     Args:
-        targets: 0 or 1, shape ``(example, class)``.
+        targets: 0 or 1, NaN where nobody judged, shape ``(example, class)``.
         scores: probabilities, shape ``(example, class)``.
         classes: names of the classes, drawn row by row.
         thresholds: shape ``(class,)``.
@@ -56,9 +56,11 @@ def precision_recall_figure(
     figure = new_figure(max(panel_in * columns + 0.5, 4.2), (panel_in + 0.25) * rows + 1.1, title)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for index, (axes, name) in enumerate(zip(panels, classes, strict=False)):
-        positives = int(targets[:, index].sum())
+        judged = metrics.is_judged(targets[:, index])
+        truth = targets[judged, index]
+        positives = int(truth.sum())
         undefined = math.isnan(average[index])
-        numbers = f"{positives} of {len(targets)}" if undefined else f"AP {average[index]:.2f}, n = {positives}"
+        numbers = f"{positives} of {len(truth)}" if undefined else f"AP {average[index]:.2f}, n = {positives}"
         colour = MUTED if undefined else INK
         axes.set_title(f"{wrapped(name, 21)}\n{numbers}", fontsize=FONT_PT - 1, color=colour, pad=3)
         _square(axes, labels_below=index + columns >= len(classes))
@@ -66,14 +68,14 @@ def precision_recall_figure(
             axes.set_facecolor("#f4f4f4")
             _in_panel(axes, 0.5, "no other example" if positives else NO_EXAMPLE)
             continue
-        heights, widths, _ = precision_recall_curve(targets[:, index], scores[:, index])
+        heights, widths, _ = precision_recall_curve(truth, scores[judged, index])
         # scikit-learn ends in a point of its own making, (0, 1): the first step is as high as the first cut.
         widths, heights = widths[::-1], np.append(heights[-2], heights[-2::-1])
         widths = widths[: np.argmax(widths == 1) + 1]  # beyond, nothing is left to find
         heights = heights[: len(widths)]
         axes.plot(widths, heights, drawstyle="steps-pre", color=BLUE, lw=1.4, zorder=3)
         axes.fill_between(widths, heights, step="pre", color=BLUE, alpha=0.12, linewidth=0, zorder=1)
-        axes.axhline(positives / len(targets), color=MUTED, lw=1, ls=(0, (4, 2)), zorder=2)
+        axes.axhline(positives / len(truth), color=MUTED, lw=1, ls=(0, (4, 2)), zorder=2)
         if math.isnan(precision[index]):
             _in_panel(axes, 0.06, "never predicted")
         else:
