@@ -12,6 +12,9 @@ from tasks.clip_tagging.model import Student, TeacherLR
 from timbrel.clip_labels import OPENMIC
 from timbrel.errors import UserError
 from timbrel.export import write_onnx
+from timbrel.library import Library
+from timbrel.mixing.index import build_index
+from timbrel.mixing.pool import Stream, mix
 from timbrel.outputs import Outputs
 from timbrel.tags import JudgedSong
 from timbrel.trained import TrainedModel
@@ -97,6 +100,18 @@ def test_magnatagatune_has_no_openmic_f1(settings_of):
     labels = np.tile(np.eye(2, dtype=np.float32), (1, 25))
     outputs = Outputs(TASK.classes(config), np.array(["a", "b"]), labels, np.full((2, 50), 0.5, dtype=np.float32))
     assert "openmic_f1" not in TASK.evaluate(outputs, dict.fromkeys(outputs.classes, 0.5), config)
+
+
+def test_a_library_of_stems_is_heard_as_it_is(band_library, settings_of):
+    """Every stem with a class at once, labelled by its program; and a student can take a step on it."""
+    config = settings_of("smoke", training__precision="float32")
+    index = build_index(Library.open(band_library), "train", TASK, config)
+    examples = mix(Stream(index, config.mixing, config.seed, "train"), index, range(4))
+    assert examples["audio"].shape == (4, config.mixing.samples)
+    assert examples["labels"].shape == (4, 20)
+    assert (examples["labels"].sum(axis=1) > 1).any()
+    step = Learner(TASK, config, torch.device("cpu")).train_epoch([examples])
+    assert math.isfinite(step["loss"])
 
 
 @pytest.fixture(scope="module")
