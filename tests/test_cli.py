@@ -127,12 +127,15 @@ def test_a_run_that_is_not_there(command, tmp_path):
 # Lists
 
 STUDIES = [
+    "attention_mil",
     "class_balance",
+    "east_table",
     "frame_thresholds",
     "learning_rates",
     "loss_weights",
     "mixing_ratio",
     "multitask_ablation",
+    "teacher_regularisation",
     "thresholds",
     "transfer_modes",
 ]
@@ -155,7 +158,7 @@ SOURCES = [
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("tasks", ["multi_instrument", "pianoroll", "tagging"]),
+        ("tasks", ["attention_mil", "clip_tagging", "multi_instrument", "pianoroll", "tagging"]),
         ("studies", STUDIES),
         ("sources", SOURCES),
     ],

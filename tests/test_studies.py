@@ -20,9 +20,11 @@ def base(study):
 
 
 def test_what_is_installed():
-    assert registry.names("task") == ["multi_instrument", "pianoroll", "tagging"]
+    assert registry.names("task") == ["attention_mil", "clip_tagging", "multi_instrument", "pianoroll", "tagging"]
     public = ["magnatagatune", "medleydb", "mixing_secrets", "mtg_jamendo", "musdb18hq", "openmic", "slakh"]
-    assert registry.names("source") == sorted(["house_band", "midi", "midi_audio_pairs", "stems", *public])
+    assert registry.names("source") == sorted(
+        ["house_band", "midi", "midi_audio_pairs", "stems", "weak_clips", *public]
+    )
     assert {"transfer_modes", "learning_rates"} <= set(STUDIES)
 
 

@@ -7,7 +7,7 @@ from annotated_types import Ge, Lt
 
 from tasks.attention_mil.forest import ForestConfig
 from timbrel.clip_labels import Vocabulary
-from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
+from timbrel.mixing.recipe import Recipe, whole_song
 from timbrel.settings import Evaluation, Experiment, Training
 from timbrel.teaching.config import TeacherConfig
 
@@ -21,15 +21,7 @@ CLIPS = 12_678
 """Of the authors' training set: OpenMIC-2018's, less those they validate on."""
 BATCH = 128
 
-WHOLE_CLIP = Recipe(
-    sample_rate=16_000,
-    seconds=10.0,
-    p_musical=1.0,
-    p_single_source=0.0,
-    min_sources=ALL_SOURCES,
-    max_sources=ALL_SOURCES,
-    effects=NO_EFFECTS,
-)
+WHOLE_CLIP = whole_song(sample_rate=16_000, seconds=10.0)
 """10 s of a song as it is; of OpenMIC's clips, all of them. No sound is rendered: its embeddings are read."""
 
 

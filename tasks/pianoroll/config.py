@@ -10,19 +10,11 @@ from tasks.pianoroll.instruments import NINE, check_instruments
 from tasks.pianoroll.losses import LossConfig
 from tasks.pianoroll.model import UNetConfig, check_input
 from timbrel.cqt import CqtConfig, check_cqt
-from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
+from timbrel.mixing.recipe import Recipe, whole_song
 from timbrel.mixing.rolls import RollGrid
 from timbrel.settings import Evaluation, Experiment, Training
 
-SONGS = Recipe(
-    sample_rate=16_000,
-    seconds=10.0,
-    p_musical=1.0,
-    p_single_source=0.0,
-    min_sources=ALL_SOURCES,
-    max_sources=ALL_SOURCES,
-    effects=NO_EFFECTS,
-)
+SONGS = whole_song(sample_rate=16_000, seconds=10.0)
 """10 s of a song as it is, at any time (paper: cut into such segments), without stems of other instruments."""
 
 LOWEST_HZ, LOWEST_HZ_KEY = 27.5, 21

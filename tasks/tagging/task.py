@@ -16,7 +16,7 @@ from torch import nn
 from timbrel.clip_labels import vocabulary
 from timbrel.config import with_values
 from timbrel.errors import UserError
-from timbrel.mixing.recipe import ALL_SOURCES, NO_EFFECTS, Recipe
+from timbrel.mixing.recipe import Recipe, whole_song
 from timbrel.models.backbones import PUBLISHED, BackboneName, build_backbone, check_input, input_of
 from timbrel.models.front_end import LogMel, LogMelConfig
 from timbrel.models.published import SAMPLE_RATE, published_head, published_net
@@ -51,9 +51,7 @@ def tags_of(tag_set: TagSet) -> tuple[str, ...]:
     return tuple(resources.files("tasks.tagging").joinpath(f"{tag_set}.txt").read_text().split("\n")[:50])
 
 
-WHOLE_SONG = Recipe(
-    p_musical=1.0, p_single_source=0.0, min_sources=ALL_SOURCES, max_sources=ALL_SOURCES, effects=NO_EFFECTS
-)
+WHOLE_SONG = whole_song()
 """A clip of the song as it is: every stem, no effect."""
 
 

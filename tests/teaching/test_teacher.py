@@ -113,7 +113,7 @@ def test_a_teacher_listens_to_each_example_where_none_is_stored(instrument_task,
     config = taught(weights="FILE", offset=0.5, scale=2.0)
     teacher = teacher_of(instrument_task, config, None, Listening())
     audio = torch.from_numpy(batch["audio"])
-    found = teacher.embeddings({"audio": audio})
+    found = teacher.heard({"audio": audio})["teacher"]
     assert found.shape == (4, 2, 1)
     assert not found.requires_grad
     torch.testing.assert_close(found[:, 0, 0], (audio[:, : audio.shape[1] // 2].mean(dim=1) - 0.5) * 2)

@@ -153,3 +153,16 @@ NO_EFFECTS = Effects(
 
 ALL_SOURCES = 1_000
 """For min_sources and max_sources: every stem that a song has."""
+
+
+def whole_song(sample_rate: int = PAPER.sample_rate, seconds: float = PAPER.seconds) -> Recipe:
+    """Return the recipe of a clip of a song as it is: every stem, no effect."""
+    return Recipe(
+        sample_rate=sample_rate,
+        seconds=seconds,
+        p_musical=1.0,
+        p_single_source=0.0,
+        min_sources=ALL_SOURCES,
+        max_sources=ALL_SOURCES,
+        effects=NO_EFFECTS,
+    )

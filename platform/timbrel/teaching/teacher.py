@@ -45,7 +45,7 @@ class Teacher(nn.Module):
         """Return the terms of the objective with ``(1 - weight) * loss + weight * regulariser`` as the ``loss``, and
         beside them ``loss_prediction``, which was the loss, and the regulariser's own."""
         weight = self.config.weight
-        own = self.regulariser(stages, outputs, self.embeddings(batch), batch["labels"])
+        own = self.regulariser(stages, outputs, batch["teacher"], batch["labels"])
         regulariser = own.pop("regulariser")
         return {
             **terms,
@@ -55,12 +55,13 @@ class Teacher(nn.Module):
             **{f"loss_{name}": value for name, value in own.items()},
         }
 
-    def embeddings(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the embeddings of a batch, ``(batch, time, dimension)``, offset and scale applied."""
+    def heard(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return a batch with ``teacher``, ``(batch, time, dimension)``, offset and scale applied: what the network
+        makes of its audio, unless the examples brought their embeddings along."""
         if self.network is None:
-            return batch["teacher"]
+            return dict(batch)
         with torch.no_grad():
-            return (self.network(batch["audio"]) - self.config.offset) * self.config.scale
+            return {**batch, "teacher": (self.network(batch["audio"]) - self.config.offset) * self.config.scale}
 
 
 def teacher_of(

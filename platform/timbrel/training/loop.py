@@ -120,7 +120,10 @@ class Learner:
 
     def _step(self, model: nn.Module, batch: Examples) -> dict[str, torch.Tensor]:
         """Take one step and return the terms of the objective."""
-        tensors = self.task.augmented(self._tensors(batch), self.config)
+        tensors = self._tensors(batch)
+        if self.teacher is not None:
+            tensors = self.teacher.heard(tensors)
+        tensors = self.task.augmented(tensors, self.config)
         staged = self.teacher is not None and self.teacher.staged
         with _autocast(self.config.training.precision, self.device):
             outputs, stages = model(heard(tensors), stages=True) if staged else (model(heard(tensors)), [])
