@@ -80,7 +80,10 @@ def test_labels_of_a_task(name):
     assert task.stem_labels([], programs[:0], config).shape == (0, len(classes))
 
 
-PRETRAINED = sorted({study.task for name in STUDIES if (study := registry.load("study", name)).pretraining})
+FIRST = [
+    (study.pretraining.task, study.task) for name in STUDIES if (study := registry.load("study", name)).pretraining
+]
+PRETRAINED = sorted({task for first, task in FIRST if first == "tagging"})
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
@@ -108,9 +111,25 @@ def test_studies_fit_their_task(name):
         assert study.pretraining.target in known
         first = field_types(registry.load("task", study.pretraining.task).config_type)
         values = study.pretraining.config_values(flatten(base(study)))
-        assert set(values) <= set(first)
-        assert values["backbone"] == "short_chunk_cnn"
-        assert {"mixing.sample_rate", "front_end.hop", "model.width"} <= set(values)
+        assert set(values) | set(study.pretraining.fixed) <= set(first)
+        assert {"mixing.sample_rate", "mixing.seconds", "data.datasets"} <= set(values)
+        if study.pretraining.task == "tagging":
+            assert values["backbone"] == "short_chunk_cnn"
+            assert {"front_end.hop", "model.width"} <= set(values)
+
+
+def test_teachers_heads_hear_what_the_students_are_taught_by():
+    for name in ("east_table", "teacher_regularisation"):
+        study = registry.load("study", name)
+        task = registry.load("task", study.task)
+        config = with_values(
+            task.config_type(), {**task.presets["small"], "teacher.name": "vggish", "teacher.offset": 128.0}
+        )
+        plan = study.pretraining
+        first = with_values(config, {**plan.config_values(flatten(config)), **plan.fixed})
+        assert task.hears_embeddings(first)
+        assert first.teacher == config.teacher
+        assert first.data == config.data
 
 
 @pytest.mark.parametrize("name", STUDIES)

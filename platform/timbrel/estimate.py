@@ -111,7 +111,8 @@ def measure(
 def _teacher(task: Task, config: Experiment, teaching: Parts) -> Teacher | None:
     asked = config.taught_by
     head, network = teaching.of(config)
-    if head is None and asked.needs_head:  # it will be trained first; what it says makes no difference to the time
+    if head is None and asked.needs_head and asked.own_head:
+        # It will be trained first; what it says makes no difference to the time.
         classes = len(task.classes(config))
         head = {"weight": torch.zeros(classes, asked.dimension), "bias": torch.zeros(classes)}
     return teacher_of(task, config, head, network)

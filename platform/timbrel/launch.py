@@ -11,7 +11,6 @@ import ray.tune
 
 from timbrel import config as configs
 from timbrel.embeddings.live import live_teacher
-from timbrel.errors import UserError
 from timbrel.estimate import Estimate, check_disk, duration, estimate, size
 from timbrel.library import Library
 from timbrel.mixing.index import build_index, missing_examples
@@ -206,10 +205,7 @@ def teaching_parts(known: Sequence[Experiment], tracker: Tracker) -> Parts:
     Raises:
         UserError: one of them is not there, or is something else.
     """
-    try:
-        asked = [config for config in known if config.taught_by.name]
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
+    asked = [config for config in known if config.taught_by.name]
     named = {name for config in asked for name in config.taught_by.heads} - {TRAINED_FIRST}
     heads = {name: resolve_weights(tracker, name) for name in sorted(named)}
     live = sorted({network_key(config) for config in asked if config.taught_by.weights})

@@ -167,11 +167,7 @@ class Experiment:
 
     @property
     def taught_by(self) -> TeacherConfig:
-        """What teaches the model, or makes the embeddings that it hears: ``teacher``, unless the task knows better.
-
-        Raises:
-            ValueError: the task asks for something that ``teacher`` does not name.
-        """
+        """What teaches the model, or makes the embeddings that it hears: ``teacher``, unless the task knows better."""
         return self.teacher
 
 

@@ -1,6 +1,6 @@
 """The classes, networks and figures of weakly labelled clips."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +15,6 @@ from tasks.clip_tagging.systems import MAGNATAGATUNE, SYSTEMS, TEACHERS, TRAININ
 from timbrel import metrics
 from timbrel.clip_labels import clip_labels, openmic_of_programs, vocabulary
 from timbrel.errors import UserError
-from timbrel.mixing.index import StemIndex
 from timbrel.outputs import Outputs
 from timbrel.tags import JudgedSong
 from timbrel.task import Task
@@ -35,7 +34,7 @@ SMALL = {
     "augmentation.high_jitter_hz": 0,
     "augmentation.band_mask": 0,
     "augmentation.frame_mask": 0,
-    "teacher.name": "",
+    "teacher.name": "musicnn",
     "teacher.weight": 0.8,
     "teacher.student_repeat": (),
     "teacher.teacher_repeat": (),
@@ -97,13 +96,6 @@ class ClipTagging(Task[ClipTaggingConfig]):
             f"no song was judged on a tag of {config.vocabulary}: name by data.datasets data sets that were, or give "
             "vocabulary=openmic, which knows the instruments of stems."
         )
-
-    def settled(self, config: ClipTaggingConfig, index: Callable[[], StemIndex], gpu: bool) -> ClipTaggingConfig:
-        try:
-            config.taught_by  # noqa: B018  it checks what the system needs
-        except ValueError as error:
-            raise UserError(f"system={config.system}: {error}; train one by system=teacher_lr.") from error
-        return config
 
     def hears_embeddings(self, config: ClipTaggingConfig) -> bool:
         return config.system == "teacher_lr"

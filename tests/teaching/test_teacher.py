@@ -161,6 +161,8 @@ def test_parts_are_found_by_what_a_config_asks_for(tiny_config):
     assert parts.put(str.upper) == Parts({"RUN": "HEAD", "OTHER": "ANOTHER"}, {("t", "FILE", 16_000): "NETWORK"})
 
 
-def test_a_teacher_without_a_head_of_its_own_is_refused():
-    with pytest.raises(ValueError, match=r"'t'.*teacher\.head"):
-        TeacherConfig(name="t", kd=0.5, head="s=RUN,u=OTHER")
+@pytest.mark.parametrize("head", ["", "s=RUN,u=OTHER"])
+def test_distillation_without_a_head_on_its_teacher_is_refused(instrument_task, taught, head):
+    config = taught(kd=0.5, head=head)
+    with pytest.raises(UserError, match=r"teacher\.kd=0.5 imitates .* 't': set teacher\.head"):
+        teacher_of(instrument_task, config, None, None)

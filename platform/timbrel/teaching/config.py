@@ -74,11 +74,6 @@ class TeacherConfig:
             raise ValueError(f"offset must be finite, not {self.offset}")
         if self.weights and not self.name:
             raise ValueError(f"weights ({self.weights}) are of no teacher: name it by teacher.name")
-        if self.name and self.kd and not self.own_head:
-            raise ValueError(
-                f"kd ({self.kd:g}) imitates a classifier on the embeddings '{self.name}': set teacher.head to its run "
-                "or file, or teacher.kd=0"
-            )
         self._check_repeats()
 
     def _check_repeats(self) -> None:

@@ -76,11 +76,17 @@ def teacher_of(
         network: that ``teacher.weights`` names.
 
     Raises:
-        UserError: ``head`` is something else than a classifier on embeddings, or none of the task's classes.
+        UserError: no classifier is named though one is to be imitated, or ``head`` is something else, or not of the
+            task's classes.
     """
     asked = config.taught_by
     if not asked.name or task.hears_embeddings(config):
         return None
+    if asked.needs_head and not asked.own_head:
+        raise UserError(
+            f"teacher.kd={asked.kd:g} imitates a linear classifier on the embeddings '{asked.name}': set teacher.head "
+            "to its run or file (`timbrel train clip_tagging --config system=teacher_lr` makes one), or teacher.kd=0."
+        )
     linear = linear_of(head, asked.own_head) if asked.needs_head and head else None
     classes = len(task.classes(config))
     if linear is not None and linear.out_features != classes:
