@@ -59,9 +59,11 @@ def reads_embeddings(task: Task, config: Experiment) -> bool:
 
 
 def _heard(task: Task, config: Experiment) -> list[Any]:
-    """Return which embeddings examples carry; nothing if none do."""
+    """Return which embeddings examples carry, and whether they are all that is heard; nothing if they carry none."""
+    if not reads_embeddings(task, config):
+        return []
     teacher = config.taught_by
-    return [teacher.name, teacher.offset, teacher.scale] if reads_embeddings(task, config) else []
+    return [teacher.name, teacher.offset, teacher.scale, task.hears_embeddings(config)]
 
 
 def training_stream(
