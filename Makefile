@@ -69,6 +69,8 @@ bench: $(VENV)/.installed-dev ## Measure the mixing pool, front ends and trainin
 	$(BIN)/python benchmarks/rates.py
 	$(BIN)/timbrel prepare house_band --library $(DEMO)/roll_library --option songs=12 sample_rate=16000
 	$(BIN)/python benchmarks/pianoroll.py --library $(DEMO)/roll_library
+	$(BIN)/python benchmarks/teaching.py
+	$(BIN)/python benchmarks/complexity.py
 	$(BIN)/python benchmarks/cqt.py
 
 clean: ## Remove the demo and the environment

@@ -74,3 +74,22 @@ def test_pianoroll(tmp_path):
         ratio = step["ready_ms"]["median"] / step["stream_ms"]["median"]
         assert step["step_ratio"]["median"] == pytest.approx(ratio)
     assert all(value["median"] > 0 for value in figures["prediction"].values())
+
+
+def test_teaching():
+    figures = run("teaching", "--rounds", 1, "--steps", 2)
+    assert set(figures["step"]) == {"small, 128", "small, 768"}
+    for systems in figures["step"].values():
+        assert systems["baseline"]["ratio"]["median"] == 1
+        for row in systems.values():
+            plain = systems["baseline"]["ms"]["median"]
+            assert row["ratio"]["median"] == pytest.approx(row["ms"]["median"] / plain)
+
+
+def test_complexity():
+    figures = run("complexity", "--rounds", 1, "--clips", 2, "--batch", 2)["networks"]
+    assert figures["student CP-ResNet"]["parameters"] == 5_534_612
+    assert figures["on embeddings: attention"]["parameters"] == 55_336
+    # Three 1 x 1 convolutions of 128 to 128 channels and two of 128 to 20, on ten instances.
+    assert figures["on embeddings: attention"]["multiply_adds"] == 10 * (3 * 128 * 128 + 2 * 128 * 20)
+    assert all(row["clips_per_s"]["median"] > 0 for row in figures.values())
