@@ -26,7 +26,7 @@ or from Python, without Ray and MLflow:
     from timbrel.trained import TrainedModel
 
     model = TrainedModel.load(Path("{name}"))
-    for probabilities in model.probabilities(waveforms):  # float32 (clip, {samples}) -> (class,)
+    for probabilities in model.probabilities(waveforms):  # float32 (clip, {shape}) -> (class,)
         present = [c for c, p in zip(model.classes, probabilities) if p >= model.thresholds[c]]
 {usage}
 | file | what it is |
@@ -37,7 +37,7 @@ or from Python, without Ray and MLflow:
 | `labels.txt` | the classes, in the order of the outputs |
 {onnx}"""
 ONNX_LINE = (
-    f"| `{ONNX}` | the network, front end included: `waveform` float32 (batch, {{samples}}) to {{onnx_outputs}} |\n"
+    f"| `{ONNX}` | the network, front end included: `waveform` float32 (batch, {{shape}}) to {{onnx_outputs}} |\n"
 )
 
 
@@ -63,7 +63,7 @@ def export_model(trained: TrainedModel, out: Path, onnx: bool = False) -> list[P
         "answer": task.answer(config),
         "usage": task.usage(config),
         "others": f", and those of {' and '.join(others)}" if others else "",
-        "samples": config.mixing.samples,
+        "shape": ", ".join(map(str, trained.input_shape)),
         "name": out.name,
         "onnx_outputs": ", ".join(f"`{name}` {shape}" for name, shape in outputs.items()),
     }
@@ -80,7 +80,7 @@ def write_onnx(trained: TrainedModel, file: Path) -> None:
     The front end is part of it: ONNX has an STFT. Any number of clips of the model's own length.
     """
     network, outputs = trained.task.onnx_network(trained.model, trained.config)
-    clips = torch.zeros(2, trained.config.mixing.samples)
+    clips = torch.zeros(2, *trained.input_shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # which operators of torchvision it does without
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

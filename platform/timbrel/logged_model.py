@@ -23,9 +23,9 @@ def save_logged_model(trained: TrainedModel, folder: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, Schema, TensorSpec
 
-    samples = trained.config.mixing.samples
+    shape = trained.input_shape
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, samples))]),
+        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *shape))]),
         outputs=Schema([ColSpec("double", name) for name in trained.classes]),
     )
     data = trained.save(folder.parent / Path(DATA).name)
@@ -34,7 +34,7 @@ def save_logged_model(trained: TrainedModel, folder: Path) -> None:
         loader_module="timbrel.logged_model",
         data_path=str(data),
         signature=signature,
-        input_example=np.zeros((1, samples), dtype=np.float32),
+        input_example=np.zeros((1, *shape), dtype=np.float32),
         pip_requirements=[f"timbrel=={timbrel.__version__}"],
     )
 
@@ -49,21 +49,27 @@ class LoggedModel:
         """Return the probability of each class in each clip.
 
         Args:
-            waveforms: mono, at the model's ``mixing.sample_rate`` and of its ``mixing.seconds``: ``(batch, sample)``.
+            waveforms: mono, at the model's ``mixing.sample_rate`` and of its ``mixing.seconds``: ``(batch, sample)``;
+                for models that hear embeddings, those of clips: ``(batch, time, dimension)``.
             params: none are known; MLflow passes it.
 
         Raises:
             UserError: another shape, or samples that are not finite.
         """
         clips = np.asarray(waveforms, dtype=np.float32)
-        samples = self.trained.config.mixing.samples
-        if clips.ndim != 2 or clips.shape[1] != samples:
+        trained, shape = self.trained, self.trained.input_shape
+        if clips.shape[1:] != shape:
+            if trained.task.hears_embeddings(trained.config):
+                raise UserError(
+                    f"the model takes embeddings '{trained.config.taught_by.name}' of shape {('batch', *shape)}, not "
+                    f"{clips.shape}: `timbrel embed` makes them."
+                )
             raise UserError(
-                f"the model takes waveforms (batch, {samples}) at {self.trained.config.mixing.sample_rate} Hz, "
+                f"the model takes waveforms (batch, {shape[0]}) at {trained.config.mixing.sample_rate} Hz, "
                 f"not {clips.shape}: cut or resample them."
             )
         if not np.isfinite(clips).all():
-            raise UserError("the waveforms hold NaN or infinite samples: mend or leave them out.")
+            raise UserError("the clips hold NaN or infinite values: mend or leave them out.")
         rows = [row.astype(np.float64) for row in self.trained.probabilities(clips)]
         return pd.DataFrame(rows, columns=list(self.trained.classes))
 

@@ -103,6 +103,11 @@ class SecondBySecond:
 
     def read(self, trained: TrainedModel, file: Path) -> np.ndarray:
         """Return the probability of each class in each second of a file: ``(second, class)``."""
+        if trained.task.hears_embeddings(trained.config):
+            raise UserError(
+                f"{file}: the model hears the embeddings '{trained.config.taught_by.name}' of clips and no sound: name "
+                "a run that was trained on sound."
+            )
         return predict_file(trained, file)
 
     def write(self, trained: TrainedModel, file: Path, found: np.ndarray, stem: Path) -> tuple[str, tuple[str, ...]]:

@@ -227,6 +227,11 @@ class Task(ABC, Generic[ExperimentT]):
         Raises:
             UserError: there is no such network.
         """
+        if self.hears_embeddings(config):
+            raise UserError(
+                f"the model hears the embeddings '{config.taught_by.name}', and an ONNX file would have to hold the "
+                "network that makes them from sound: leave out --onnx."
+            )
         return nn.Sequential(model, nn.Sigmoid()), {"probabilities": "(batch, class)"}
 
     def outputs(

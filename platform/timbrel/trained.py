@@ -56,6 +56,14 @@ class TrainedModel:
         """Probability from which each class counts as present, in the order of the model's outputs."""
         return {name: self.thresholds[name] for name in self.classes}
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a clip as the model hears it: ``(sample,)``, or of embeddings ``(time, dimension)``."""
+        mixing, teacher = self.config.mixing, self.config.taught_by
+        if not self.task.hears_embeddings(self.config):
+            return (mixing.samples,)
+        return max(1, round(mixing.seconds / teacher.hop_s)) if teacher.hop_s else 1, teacher.dimension
+
     @cached_property
     def model(self) -> nn.Module:
         """The network with its weights, in evaluation mode."""

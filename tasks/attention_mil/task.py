@@ -179,12 +179,6 @@ class AttentionMil(Task[AttentionMilConfig]):
             "# (class,), (class, time)\n"
         )
 
-    def onnx_network(self, model: nn.Module, config: AttentionMilConfig) -> tuple[nn.Module, Mapping[str, str]]:
-        raise UserError(
-            f"the model hears the embeddings '{config.teacher.name}', and an ONNX file would have to hold the network "
-            "that makes them from sound: leave out --onnx."
-        )
-
 
 def _telling(outputs: Outputs) -> list[int]:
     """Return the rows of a few clips, each of another song, of which most is known to sound."""

@@ -124,14 +124,6 @@ class ClipTagging(Task[ClipTaggingConfig]):
             f"{config.teacher.name}: (time, {config.teacher.dimension})."
         )
 
-    def onnx_network(self, model: nn.Module, config: ClipTaggingConfig) -> tuple[nn.Module, Mapping[str, str]]:
-        if self.hears_embeddings(config):
-            raise UserError(
-                "the model hears embeddings, and an ONNX file would have to hear sound: leave out --onnx, or train a "
-                "student."
-            )
-        return super().onnx_network(model, config)
-
     def evaluate(
         self, outputs: Outputs, thresholds: Mapping[str, float], config: ClipTaggingConfig
     ) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 import math
 
+import mlflow.pyfunc
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from tasks.clip_tagging import TASK
@@ -11,11 +13,13 @@ from tasks.clip_tagging.model import Student, TeacherLR
 from timbrel.clip_labels import OPENMIC
 from timbrel.config import with_values
 from timbrel.errors import UserError
-from timbrel.export import write_onnx
+from timbrel.export import export_model, write_onnx
 from timbrel.library import Library
+from timbrel.logged_model import LoggedModel, save_logged_model
 from timbrel.mixing.index import build_index
 from timbrel.mixing.pool import Stream, mix
 from timbrel.outputs import Outputs
+from timbrel.predict import predict_files
 from timbrel.tags import JudgedSong
 from timbrel.trained import TrainedModel
 from timbrel.training.loop import Learner
@@ -189,3 +193,24 @@ def test_teacher_lr_hears_no_sound(settings_of):
     assert "10 s of mono sound at 32000 Hz" in TASK.answer(settings_of())
     with pytest.raises(UserError, match="leave out --onnx"):
         TASK.onnx_network(TASK.build_model(config), config)
+
+
+def test_a_model_on_embeddings_is_kept_and_used_as_such(settings_of, tmp_path):
+    values = {"teacher.name": "t", "teacher.dimension": 6, "teacher.hop_s": 0.96}
+    config = with_values(settings_of("small", system="teacher_lr"), values)
+    weights = TASK.build_model(config).state_dict()
+    trained = TrainedModel(TASK, config, dict.fromkeys(TASK.classes(config), 0.5), weights)
+    save_logged_model(trained, tmp_path / "logged")
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "logged"))
+    clips = np.random.default_rng(0).normal(size=(3, 10, 6)).astype(np.float32)
+    logits = clips.mean(axis=1) @ weights["head.weight"].numpy().T + weights["head.bias"].numpy()
+    np.testing.assert_allclose(loaded.predict(clips).to_numpy(), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    with pytest.raises(UserError, match=r"takes embeddings 't' of shape \('batch', 10, 6\), not \(2, 16000\)"):
+        LoggedModel(trained).predict(np.zeros((2, 16_000)))
+    export_model(trained, tmp_path / "exported")
+    assert "float32 (clip, 10, 6) -> (class,)" in (tmp_path / "exported" / "README.md").read_text()
+    with pytest.raises(UserError, match="hears the embeddings 't'"):
+        write_onnx(trained, tmp_path / "model.onnx")
+    soundfile.write(tmp_path / "song.wav", np.zeros(16_000), 16_000)
+    with pytest.raises(UserError, match=r"song\.wav: the model hears the embeddings 't' of clips and no sound"):
+        predict_files([tmp_path / "song.wav"], trained, tmp_path / "out")
