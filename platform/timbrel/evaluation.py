@@ -21,7 +21,7 @@ from timbrel.settings import Data, Experiment
 from timbrel.tracking import EVALUATION, Tracker
 from timbrel.trained import TrainedModel
 from timbrel.training.loop import heard, judge, predict
-from timbrel.training.run import evaluation_key, evaluation_stream
+from timbrel.training.run import evaluation_stream, judged_key
 from timbrel.training.worker import named
 from timbrel.trial_log import log_judged
 
@@ -68,7 +68,7 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
             "timbrel.task": trained.task.name,
             "timbrel.evaluated_run": run_id,
             "timbrel.data_digest": library.digest(config.data.all_datasets),
-            EVALUATION: evaluation_key(trained.task, config),
+            EVALUATION: judged_key(trained.task, config),
         },
     )
     status = "FAILED"

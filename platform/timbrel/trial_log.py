@@ -20,7 +20,7 @@ from timbrel.report import run_figures
 from timbrel.study import short
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
-from timbrel.training.run import evaluation_key
+from timbrel.training.run import judged_key
 from timbrel.training.trial import TrialConfigs
 from timbrel.training.worker import MODEL
 
@@ -80,7 +80,7 @@ class TrialLog(ray.tune.Callback):
         values = spread_branches(trial.config)
         name = " ".join(f"{path.split('.')[-1]}={short(value)}" for path, value in values.items())
         config = self.configs.of(trial.config)
-        own = {"timbrel.seed": str(config.seed), EVALUATION: evaluation_key(self.configs.load(), config)}
+        own = {"timbrel.seed": str(config.seed), EVALUATION: judged_key(self.configs.load(), config)}
         run = self._connected.start(name or self.configs.task, identity | own, self.parent)
         run.log_config(config)
         self._runs[trial.trial_id] = run

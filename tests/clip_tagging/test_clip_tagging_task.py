@@ -23,6 +23,7 @@ from timbrel.predict import predict_files
 from timbrel.tags import JudgedSong
 from timbrel.trained import TrainedModel
 from timbrel.training.loop import Learner
+from timbrel.training.run import evaluation_key, judged_key, stream_key
 
 RATE_HZ = 16_000
 
@@ -214,3 +215,19 @@ def test_a_model_on_embeddings_is_kept_and_used_as_such(settings_of, tmp_path):
     soundfile.write(tmp_path / "song.wav", np.zeros(16_000), 16_000)
     with pytest.raises(UserError, match=r"song\.wav: the model hears the embeddings 't' of clips and no sound"):
         predict_files([tmp_path / "song.wav"], trained, tmp_path / "out")
+
+
+def test_who_hears_embeddings_is_judged_on_the_same_clips_but_not_from_the_same_sets(settings_of):
+    student, linear, other = (
+        settings_of("small", **values)
+        for values in (
+            {"system": "baseline"},
+            {"system": "teacher_lr"},
+            {"system": "teacher_lr", "teacher__name": "crnn"},
+        )
+    )
+    assert judged_key(TASK, student) == judged_key(TASK, linear) == judged_key(TASK, other)
+    assert len({evaluation_key(TASK, config) for config in (student, linear, other)}) == 3
+    taught = settings_of("small", system="final")
+    assert evaluation_key(TASK, taught) == evaluation_key(TASK, student)
+    assert len({stream_key(TASK, config) for config in (student, linear, other, taught)}) == 4

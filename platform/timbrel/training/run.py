@@ -33,14 +33,19 @@ class EvaluationSets:
 
 
 def evaluation_key(task: Task, config: Experiment) -> str:
-    """Return what the evaluation sets of a config depend on: configs with equal keys are judged on the same
-    examples."""
+    """Return what the evaluation sets of a config depend on: configs with equal keys can share them."""
+    heard = _heard(task, config) if task.hears_embeddings(config) else []
+    return configs.fingerprint(judged_key(task, config), *heard) if heard else judged_key(task, config)
+
+
+def judged_key(task: Task, config: Experiment) -> str:
+    """Return what the examples of the evaluation sets depend on: configs with equal keys are judged on the same ones,
+    whether they hear their sound or a teacher's embeddings of it."""
     rules = config.evaluation
     sizes = [rules.valid_examples, rules.test_examples, rules.seed]
     maker = task.example_maker(config)
-    heard = _heard(task, config) if task.hears_embeddings(config) else []
     return configs.fingerprint(
-        task.name, task.classes(config), config.data, evaluation_recipe(config), [*sizes, rules.windows], maker, *heard
+        task.name, task.classes(config), config.data, evaluation_recipe(config), [*sizes, rules.windows], maker
     )
 
 
