@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from upath import UPath
+
+from timbrel import registry
+from timbrel.config import with_values
+from timbrel.library import Library
+from timbrel.mixing.index import build_index
+from timbrel.mixing.pool import Stream, mix
+from timbrel.training.loop import Learner
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +53,19 @@ def in_bucket(tmp_path):
         return bucket
 
     return copy
+
+
+@pytest.fixture
+def pianoroll_step():
+    """Take a training step of task pianoroll on a prepared library; return the examples and the terms of the loss."""
+
+    def step(root):
+        task = registry.load("task", "pianoroll")
+        values = {"model.width": 2, "mixing.seconds": 4.096, "front_end.engine": "librosa", "training.batch_size": 4}
+        config = with_values(task.config_type(), {**task.presets["smoke"], **values})
+        index = build_index(Library.open(root), "train", task, config)
+        stream = Stream(index, config.mixing, 0, "train", maker=task.example_maker(config))
+        columns = mix(stream, index, range(4))
+        return columns, Learner(task, config, torch.device("cpu")).train_epoch([columns])
+
+    return step

@@ -134,6 +134,15 @@ def test_a_pair_that_does_not_match_is_left_out_and_listed(pairs, tmp_path):
     assert "more than max_cost=" in why
 
 
+def test_the_task_pianoroll_learns_who_plays_in_an_undivided_recording(pairs, tmp_path, pianoroll_step):
+    prepare(SOURCE, pairs, tmp_path / "library", MidiAudioPairsOptions())
+    columns, terms = pianoroll_step(tmp_path / "library")
+    playing = columns["roll"].any(axis=(2, 3))
+    assert playing[:, [0, 7]].all()  # piano and cello, in every example
+    assert not np.delete(playing, [0, 7], axis=1).any()
+    assert np.isfinite(terms["loss"])
+
+
 def test_how_much_is_too_much_may_be_said(pairs):
     assert find(pairs, max_cost=1.5)[0]["other"].stems[0].perform().notes
     with pytest.raises(UserError, match=r"waltz\.wav: does not match"):

@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections import Counter
 
+import numpy as np
 import pretty_midi
 import pytest
 import yaml
@@ -89,6 +90,18 @@ def test_redux_becomes_a_library(redux, tmp_path):
     }  # fmt: skip
     assert Counter(why for _, why in facts["skipped"]) == {slakh.NOT_RENDERED: 3, slakh.IN_OMITTED: 1}
     assert facts["notes"] == library.notes().num_rows == 3 * 2 * 2
+
+
+def test_the_task_pianoroll_learns_its_notes(redux, tmp_path, pianoroll_step):
+    prepare(SOURCE, redux, tmp_path / "library", SlakhOptions())
+    columns, terms = pianoroll_step(tmp_path / "library")
+    electric_guitar = columns["roll"][:, 2]
+    assert columns["roll"].sum() == electric_guitar.sum() > 0
+    # C4 from 0.25 to 0.75 s, E4 from 0.5 s on; the track is shorter than an example, so each begins at 0.
+    sounding = [np.flatnonzero(electric_guitar[0, pitch - 21]) * 0.064 for pitch in (60, 64)]
+    np.testing.assert_allclose([each[0] for each in sounding], [0.25, 0.5], atol=0.064)
+    np.testing.assert_allclose([each[-1] for each in sounding], [0.75, 1.0], atol=0.064)
+    assert np.isfinite(terms["loss"])
 
 
 def test_a_stem_has_the_notes_that_are_heard(redux):
