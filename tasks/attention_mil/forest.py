@@ -139,7 +139,7 @@ class Forest(BagNet):
                 return
             for name, array in stored.items():
                 own = getattr(self, name)
-                setattr(self, name, torch.empty(array.shape, dtype=own.dtype, device=own.device))  # type: ignore[union-attr]
+                setattr(self, name, torch.empty(array.shape, dtype=own.dtype, device=own.device))  # type: ignore[union-attr]  # a buffer
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _fault(self, roots: Tensor, onward: Tensor, feature: Tensor, threshold: Tensor, value: Tensor) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tasks.attention_mil.config import AttentionMilConfig
 from timbrel.errors import UserError
 from timbrel.figures import attention_figure
 from timbrel.recording import mono_blocks
 
 if TYPE_CHECKING:
-    from tasks.attention_mil.config import AttentionMilConfig
     from timbrel.trained import TrainedModel
 
 
@@ -40,7 +40,8 @@ class AttentionPredictor:
             UserError: the network that makes the embeddings is not known, or the file is missing, not audio, or holds
                 no sound.
         """
-        config: AttentionMilConfig = trained.config  # type: ignore[assignment]
+        config = trained.config
+        assert isinstance(config, AttentionMilConfig)
         teacher = _network(config)
         with contextlib.closing(mono_blocks(file, teacher.sample_rate)) as blocks:
             audio = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
@@ -62,7 +63,8 @@ class AttentionPredictor:
         """Write a table and the same with decisions, and draw the attention."""
         from timbrel.predict import WHOLE_FILE_SHARE, whole_file  # imports Ray, which a task has no other use for
 
-        config: AttentionMilConfig = trained.config  # type: ignore[assignment]
+        config = trained.config
+        assert isinstance(config, AttentionMilConfig)
         names = trained.classes
         thresholds = np.array(list(trained.class_thresholds.values()))
         whole, clip_s = whole_file(found.scores), instances_of(config, found.hop_s) * found.hop_s

@@ -39,7 +39,7 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential()
         if before != after:
             self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after))
-            nn.init.normal_(self.shortcut[0].weight, std=math.sqrt(2 / after))  # type: ignore[arg-type]
+            nn.init.normal_(self.shortcut[0].weight, std=math.sqrt(2 / after))  # type: ignore[arg-type]  # a layer's own
         nn.init.normal_(self.first.weight, std=BLOCKS**-0.5 * math.sqrt(2 / (first**2 * after)))
         nn.init.zeros_(self.second.weight)
 

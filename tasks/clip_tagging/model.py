@@ -24,7 +24,7 @@ class Student(nn.Module):
         self.dropout = nn.Dropout(body.dropout)
         self.head = nn.Linear(body.embedding_size, classes)
         nn.init.zeros_(self.head.bias)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
 
     def forward(
         self, heard: torch.Tensor, stages: bool = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from tasks.pianoroll.config import PianorollConfig
 from tasks.pianoroll.instruments import export_program
 from tasks.pianoroll.rolls import PITCH, ROLL, Rolls
 from timbrel.figures import pianoroll_figure
@@ -16,7 +17,6 @@ from timbrel.recording import mono_blocks
 from timbrel.stitching import Counted, Windows
 
 if TYPE_CHECKING:
-    from tasks.pianoroll.config import PianorollConfig
     from timbrel.trained import TrainedModel
 
 
@@ -25,7 +25,8 @@ class PianorollPredictor:
 
     def read(self, trained: "TrainedModel", file: Path) -> np.ndarray:
         """Return the network's outputs on a recording of any length, float16 ``(instrument, pitch, frame)``."""
-        config: PianorollConfig = trained.config  # type: ignore[assignment]
+        config = trained.config
+        assert isinstance(config, PianorollConfig)
         windows = windows_of(config)
         with contextlib.closing(mono_blocks(file, config.mixing.sample_rate)) as blocks:
             counted = Counted(blocks)
@@ -35,7 +36,8 @@ class PianorollPredictor:
 
     def write(self, trained: "TrainedModel", file: Path, found: np.ndarray, stem: Path) -> tuple[str, tuple[str, ...]]:
         """Write the files and return which instruments play, the longest first."""
-        config: PianorollConfig = trained.config  # type: ignore[assignment]
+        config = trained.config
+        assert isinstance(config, PianorollConfig)
         names, grid = config.instruments, config.grid
         rolls = Rolls.of(found[None])
         decided = rolls.roll[0] >= trained.thresholds[ROLL]

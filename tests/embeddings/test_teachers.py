@@ -236,7 +236,7 @@ def test_a_package_or_weights_that_are_missing(tracker, name):
         load_teacher(name, TeacherOptions(), tracker)
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # the packages' own
 @pytest.mark.parametrize("name", PACKAGED)
 def test_a_packages_network(tracker, tmp_path, name):
     """With weights from a seed, which are written to a file and read from it as the authors' would be."""

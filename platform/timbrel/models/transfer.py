@@ -102,7 +102,7 @@ class Classifier(nn.Module):
                 "a frozen backbone learns nothing from a teacher's embeddings: set transfer.mode to finetune or "
                 "scratch, or teacher.kd=1, which teaches the head."
             )
-        embedding, found = self.backbone.stages(self.front_end(waveform))  # type: ignore[operator]
+        embedding, found = self.backbone.stages(self.front_end(waveform))  # type: ignore[operator]  # a tensor, says nn.Module
         return self.head(embedding), found
 
 

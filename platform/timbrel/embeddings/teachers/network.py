@@ -18,7 +18,8 @@ from timbrel.errors import UserError
 from timbrel.recording import windows_of
 from timbrel.trained import load_weights
 
-_CONSTRUCTORS = (("_reconstruct", np._core.multiarray._reconstruct), ("scalar", np._core.multiarray.scalar))  # type: ignore[attr-defined]
+_MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]  # private, and what pickled arrays name
+_CONSTRUCTORS = (("_reconstruct", _MULTIARRAY._reconstruct), ("scalar", _MULTIARRAY.scalar))
 BATCH = 16
 BATCH_S = 64.0
 """Windows, and seconds of them, that a network hears at a time: 64 s of spectrogram are some hundred MB in a CNN."""

@@ -77,7 +77,7 @@ def _without_downloads() -> Iterator[None]:
     for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
         del sys.modules[name]
     stand_ins = {name: types.ModuleType(name) for name in ("timm", "timm.models", "timm.models._hub")}
-    stand_ins["timm.models._hub"].download_cached_file = None  # type: ignore[attr-defined]
+    stand_ins["timm.models._hub"].download_cached_file = None  # type: ignore[attr-defined]  # an empty module
     sys.modules.update(stand_ins)
     try:
         yield

@@ -37,8 +37,8 @@ def load(name: str, options: TeacherOptions, tracker: Tracker) -> NetworkTeacher
     front_end = LogMelConfig(bands=BANDS)
     model = Classifier(LogMel(front_end, SAMPLE_RATE), backbone, published_head(backbone, len(weights[layer])))
     load_backbone(model, weights, str(file), head=True)
-    window_s = options.window_s or float(backbone.seconds)  # type: ignore[arg-type]
-    least: int = backbone.least_frames  # type: ignore[assignment]
+    window_s = options.window_s or float(backbone.seconds)  # type: ignore[arg-type]  # nn.Module hides what it is
+    least: int = backbone.least_frames  # type: ignore[assignment]  # likewise
     if front_end.frames(round(window_s * SAMPLE_RATE)) < least:
         raise UserError(
             f"--window-s {window_s:g} is too short for {name}, which needs {least * front_end.hop / SAMPLE_RATE:.2f} s."
