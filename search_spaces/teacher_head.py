@@ -1,8 +1,11 @@
-"""The linear classifier on a teacher's embeddings, which studies with distillation train first."""
+"""What studies over teachers have in common: the classifier that distillation imitates, and which frames meet."""
 
 from timbrel.study import Pretraining
 
 SAME = ("vocabulary", "data.", "mixing.", "evaluation.", "teacher.")
+
+NEAREST_IN_TIME = {"teacher.student_repeat": (), "teacher.teacher_repeat": ()}
+"""How frames meet where teachers of several hops are compared; the authors' repetitions are of one teacher each."""
 
 TEACHER_HEAD = Pretraining(
     task="clip_tagging",

@@ -7,9 +7,9 @@ import pytest
 from ray import tune
 
 from timbrel import registry
-from timbrel.config import field_types, flatten, spread_branches, with_values
+from timbrel.config import field_types, flatten, short, spread_branches, with_values
 from timbrel.errors import UserError
-from timbrel.study import Study, short
+from timbrel.study import EMBEDDINGS, Study
 
 STUDIES = registry.names("study")
 
@@ -105,7 +105,7 @@ def test_studies_fit_their_task(name):
     assert not set(study.space) & set(study.fixed)
     study.check(base(study))
     assert len(study.why) > 50
-    assert study.samples > 0 or all("grid_search" in values for values in study.space.values())
+    assert study.samples > 0 or all(domain == EMBEDDINGS or "grid_search" in domain for domain in study.space.values())
     assert study.mode in ("min", "max")
     if study.pretraining:
         assert study.pretraining.target in known
@@ -123,7 +123,7 @@ def test_teachers_heads_hear_what_the_students_are_taught_by():
         study = registry.load("study", name)
         task = registry.load("task", study.task)
         config = with_values(
-            task.config_type(), {**task.presets["small"], "teacher.name": "vggish", "teacher.offset": 128.0}
+            task.config_type(), {**task.presets["small"], "teacher.name": "vggish", "teacher.offset": 100.0}
         )
         plan = study.pretraining
         first = with_values(config, {**plan.config_values(flatten(config)), **plan.fixed})
@@ -179,6 +179,40 @@ def test_variants_of_a_grid():
     assert len({(values["seed"], values["transfer.mode"]) for values in variants}) == len(variants) == 4
     assert variants == Study.variants({**study.space, "mixing.p_musical": tune.uniform(0, 1)}, seed=3)
     assert Study.variants({}) == [{}]
+
+
+# Over the embeddings of a library
+
+
+def test_a_study_is_over_the_embeddings_that_there_are():
+    study = make(teacher__name=EMBEDDINGS, seed=tune.grid_search([0, 1]))
+    assert study.describe("teacher.name") == "each of the embeddings that the library has"
+    assert study.over_embeddings == ["teacher.name"]
+    found = study.of_embeddings(["crnn", "vggish"], drawn=False)
+    assert found.over_embeddings == []
+    assert found.values("teacher.name") == ["crnn", "vggish"]
+    assert len(Study.variants(found.space)) == 4
+    drawn = study.of_embeddings(["crnn", "vggish"], drawn=True)
+    assert drawn.values("teacher.name") == ["crnn", "vggish"]
+    assert {Study.variants(drawn.space, seed)[0]["teacher.name"] for seed in range(20)} == {"crnn", "vggish"}
+    assert study.without(["teacher.name"]).over_embeddings == []
+
+
+@pytest.mark.parametrize(("name", "systems"), [("east_table", 7), ("teacher_regularisation", 0)])
+def test_studies_of_teachers_are_over_the_librarys(name, systems):
+    study = registry.load("study", name)
+    assert study.over_embeddings == ["teacher.name"]
+    found = study.of_embeddings(["passt", "vggish"], drawn=study.samples > 0)
+    for preset in ("paper", "small", "vggish"):
+        task = registry.load("task", study.task)
+        base = with_values(task.config_type(), {**task.presets[preset], **study.fixed})
+        found.check(base)
+        for values in Study.variants(found.space) if systems else []:
+            teacher = with_values(base, values).teacher
+            published = {"passt": (0.9, (0.0, 1.0)), "vggish": (0.8, (128.0, 1 / 256))}[teacher.name]
+            assert (teacher.share, teacher.normalisation) == published
+            assert teacher.student_repeat == teacher.teacher_repeat == ()
+    assert len(Study.variants(found.space)) == (2 * systems or 1)
 
 
 # Some combinations of a branch's fields instead of all

@@ -11,17 +11,25 @@ from typing import Any
 
 import ray.tune
 import ray.tune.schedulers
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from timbrel import config as configs
+from timbrel.errors import UserError
 from timbrel.runtime import DRIVER_CPUS
+from timbrel.safety import foreign_file
 from timbrel.settings import Experiment
 from timbrel.study import Study
 from timbrel.task import Task
-from timbrel.training.run import stream_key
+from timbrel.training.run import RESTARTS, stream_key
 from timbrel.trial_log import TrialLog
+
+# Ray Tune hands these to trials in a runtime environment, which Ray writes to its logs; trials have no use for them.
+ENV_VARS_TO_PROPAGATE.difference_update([name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")])
 
 ASHA_GRACE = 0.2
 """Share of the epochs that every trial gets before early stopping may end it."""
+DRAWS = 8
+"""From which it is told whether all trials of a space that is drawn from train on one stream."""
 TUNE = "tune"
 """The folder, within a run's, in which Ray Tune keeps what it needs to resume."""
 
@@ -52,15 +60,16 @@ class Search:
         return [configs.with_values(self.base, values) for values in Study.variants(self.space)]
 
     def streams(self) -> Counter[str]:
-        """Return how many trials train on each stream of mixtures, by ``stream_key``; trials with one of their own,
-        as where the recipe itself is drawn, are left out."""
+        """Return how many trials train on each stream of mixtures, by ``stream_key``.
+
+        Left out are trials with a stream of their own, as where the recipe itself is drawn, and those that hear
+        embeddings alone, which are read where they are.
+        """
+        trials = self.configurations()
         if self.samples:
-            first, second = (
-                stream_key(self.task, configs.with_values(self.base, Study.variants(self.space, draw)[0]))
-                for draw in (0, 1)
-            )
-            return Counter({first: self.samples}) if first == second else Counter()
-        return Counter(stream_key(self.task, config) for config in self.configurations())
+            trials = [configs.with_values(self.base, Study.variants(self.space, draw)[0]) for draw in range(DRAWS)]
+        found = Counter(stream_key(self.task, config) for config in trials if not self.task.hears_embeddings(config))
+        return Counter({key: self.samples for key in found if found[key] == DRAWS}) if self.samples else found
 
 
 def run_trials(
@@ -69,14 +78,23 @@ def run_trials(
     """Run all trials of a search, or the rest of them, ``concurrent`` at once.
 
     ``trainable`` leads one trial; ``folder`` is where Ray Tune keeps what it needs to resume.
+
+    Raises:
+        UserError: what is there to resume is not this user's own.
     """
+    # Ray Tune keeps its state as pickles, which may run anything when they are read.
+    if resume and (foreign := foreign_file(folder / TUNE)):
+        raise UserError(
+            f"{foreign} was written by another user, or may be by anybody, and resuming would run what it says: "
+            "start anew without --resume, with a --storage of your own."
+        )
     led = ray.tune.with_resources(trainable, {"cpu": DRIVER_CPUS})
-    if resume:
+    if resume and _restorable(folder / TUNE):
         return ray.tune.Tuner.restore(
             str(folder / TUNE),
             led,
             resume_unfinished=True,
-            restart_errored=True,
+            resume_errored=True,  # restarted, it would be another trial, with another run in MLflow
             param_space=dict(search.space),
         ).fit()
     epochs = search.base.training.epochs
@@ -106,5 +124,16 @@ def run_trials(
             num_samples=search.samples or 1,
             max_concurrent_trials=concurrent,
         ),
-        run_config=ray.tune.RunConfig(name=TUNE, storage_path=str(folder), callbacks=[log], verbose=0),
+        run_config=ray.tune.RunConfig(
+            name=TUNE,
+            storage_path=str(folder),
+            failure_config=ray.tune.FailureConfig(max_failures=RESTARTS),
+            callbacks=[log],
+            verbose=0,
+        ),
     ).fit()
+
+
+def _restorable(folder: Path) -> bool:
+    """Return whether Tune left what it needs: it does at its first step, and may have been killed before."""
+    return ray.tune.Tuner.can_restore(str(folder)) and any(folder.glob("experiment_state-*.json"))

@@ -1,26 +1,21 @@
 """What a study is: which config fields Ray Tune varies, and why."""
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from ray import tune
 from ray.tune.search.variant_generator import generate_variants
 
-from timbrel.config import with_values
+from timbrel.config import short, with_values
 from timbrel.errors import UserError
-
-
-def short(value: Any) -> str:
-    """Return a value of a space for people."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}={short(each)}" for name, each in value.items())
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
 
 TRAINED_FIRST = "(trained first)"
 """Stands for a run that is not there yet."""
+EMBEDDINGS = "(embeddings in the library)"
+"""Stands in a space for the names of the embeddings that the library has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +57,8 @@ class Study:
     task: str
     space: Mapping[str, Any]
     """Ray Tune distributions by dotted path: ``tune.grid_search`` for every combination, others to be sampled. A grid
-    over a branch has mappings for values, and so some combinations of its fields instead of all."""
+    over a branch has mappings for values, and so some combinations of its fields instead of all. ``EMBEDDINGS``: what
+    the library has."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Values that differ from the task's defaults in every trial."""
     samples: int = 0
@@ -79,6 +75,8 @@ class Study:
     def describe(self, path: str) -> str:
         """Return what a field is varied over, for people."""
         domain = self.space[path]
+        if domain == EMBEDDINGS:
+            return "each of the embeddings that the library has"
         if isinstance(domain, dict):  # what tune.grid_search returns
             return "each of " + ", ".join(map(short, domain["grid_search"]))
         return f"{type(domain.get_sampler()).__name__.strip('_').lower()} {domain.domain_str}"
@@ -87,6 +85,16 @@ class Study:
         """Return the values that a field may have in the space; none if it isn't in it."""
         domain = self.space.get(path, {"grid_search": ()})
         return list(domain["grid_search"] if isinstance(domain, dict) else domain.categories)
+
+    @property
+    def over_embeddings(self) -> list[str]:
+        """The fields that are varied over what embeddings the library has."""
+        return [path for path, domain in self.space.items() if domain == EMBEDDINGS]
+
+    def of_embeddings(self, names: Sequence[str], drawn: bool) -> "Study":
+        """Return the study with these for the embeddings that the library has, ``drawn`` or each in turn."""
+        domain = tune.choice(list(names)) if drawn else tune.grid_search(list(names))
+        return replace(self, space={**self.space, **dict.fromkeys(self.over_embeddings, domain)})
 
     def without(self, given: Collection[str]) -> "Study":
         """Return the study with fields that the user has given a value no longer varied.

@@ -53,15 +53,8 @@ MAGNATAGATUNE = {
 }
 """What differs from OpenMIC: 100,000 batches of the 15,247 training clips of the usual clean split."""
 
-_VALUES = {
-    "vggish": {"teacher.offset": 128.0, "teacher.scale": 1 / 256},
-    "openl3": {"teacher.offset": 2.24},
-    "passt": {},
-    "panns": {},
-}
-"""How each teacher's embeddings are normalised."""
-_OPENMIC_WEIGHTS = {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
-_MAGNATAGATUNE_WEIGHT = 0.6
+MAGNATAGATUNE_WEIGHT = 0.6
+"""lambda, of all teachers; those on OpenMIC are the defaults of `teacher.weight`."""
 
 
 def teacher_values(vocabulary: Literal["openmic", "magnatagatune"], name: str) -> dict[str, Any]:
@@ -71,14 +64,11 @@ def teacher_values(vocabulary: Literal["openmic", "magnatagatune"], name: str) -
     30, 15 and 15 frames, the teachers 30 and PANNs one.
     """
     one_a_clip = name == "panns"
+    weight = {}
     if vocabulary == "openmic":
-        weight = _OPENMIC_WEIGHTS[name]
         student, teacher = (1, 1, 1), (60, 60, 60) if one_a_clip else (6, 6, 6)
     else:
-        weight = _MAGNATAGATUNE_WEIGHT
+        weight = {"teacher.weight": MAGNATAGATUNE_WEIGHT}
         student, teacher = ((1, 1, 1), (30, 15, 15)) if one_a_clip else ((1, 2, 2), (1, 1, 1))
     repeats = {"teacher.student_repeat": student, "teacher.teacher_repeat": teacher}
-    return {"teacher.name": name, "teacher.weight": weight, **repeats, **_VALUES[name]}
-
-
-TEACHERS = tuple(_VALUES)
+    return {"teacher.name": name, **weight, **repeats}

@@ -11,12 +11,20 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray import tune
 
 from timbrel import library as lib
+from timbrel import registry
+from timbrel.config import with_values
 from timbrel.embeddings.parts import Parts, row_of
-from timbrel.embeddings.store import ROWS, Embeddings, Rows, arrow_file, facts_file, facts_of
+from timbrel.embeddings.sound import songs_of
+from timbrel.embeddings.store import ROWS, Embeddings, Rows, arrow_file, common_names, facts_file, facts_of
 from timbrel.errors import UserError
+from timbrel.launch import Workplace
 from timbrel.library import Library
+from timbrel.mixing.pool import Stream
+from timbrel.mixing.taught import SongEmbeddings
+from timbrel.search import Search
 
 SONGS = tuple(f"song {number}" for number in range(9))
 
@@ -54,6 +62,19 @@ def test_what_was_written_is_read(library):
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, 400 + 10 * np.arange(5)[:, None] + np.arange(3))
     found.check(("tones", song) for song in SONGS)
+
+
+def test_names_that_all_data_sets_have(library):
+    with pytest.raises(UserError, match=r"has no embeddings of 'tones': make some with `timbrel embed TEACHER"):
+        common_names(library, ["tones"])
+    clicks = [song.name for song in songs_of(library, "clicks")]
+    for name in ("level", "other"):
+        write(library, name)
+    write(library, "level", "clicks", clicks)
+    write(library, "third", "clicks", clicks)
+    assert common_names(library, ["tones"]) == ["level", "other"]
+    assert common_names(library, ["clicks"]) == ["level", "third"]
+    assert common_names(library) == common_names(library, library.datasets) == ["level"]
 
 
 def test_values_stay_in_the_file_and_are_read_only(library):
@@ -296,3 +317,27 @@ def test_the_store_needs_no_torch():
 def test_no_library(tmp_path):
     with pytest.raises(UserError, match="no prepared library"):
         Embeddings.open(Library.open(tmp_path), "level")
+
+
+# What examples carry
+
+
+def test_embeddings_that_examples_carry_take_their_space(library, tmp_path):
+    task = registry.load("task", "clip_tagging")
+    write(library, dimension=30, hop_s=0.5, time=8)
+    own = {"teacher.name": "level", "data.datasets": "tones", "mixing.seconds": 2.0}
+    config = with_values(task.config_type(), {**task.presets["smoke"], **own})
+    seeds = {"seed": tune.grid_search([0, 1])}
+    systems = {"system": tune.grid_search(["final", "baseline", "teacher_lr"])}
+    place = Workplace(library, None, tmp_path)
+    sound, carried = 4 * config.mixing.samples, 4 * 30 * 4
+    assert place.example_bytes(Search(task, with_values(config, {"system": "baseline"}), seeds)) == sound
+    assert place.example_bytes(Search(task, with_values(config, {"system": "teacher_lr"}), seeds)) == carried
+    taught = Search(task, config, {**systems, "lr": tune.grid_search([0.1, 0.2])})
+    assert place.example_bytes(taught) == sound + carried
+    assert sorted(taught.streams().values()) == [2, 2]  # one with embeddings, one without
+    embeddings = SongEmbeddings(
+        Embeddings.open(library, "level", ["tones"]), 0.0, 1.0, config.mixing.seconds, heard=False
+    )
+    stream = Stream(None, config.mixing, 0, "train", embeddings=embeddings)
+    assert stream.example_bytes == sound + carried

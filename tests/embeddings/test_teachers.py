@@ -13,8 +13,7 @@ from timbrel import registry
 from timbrel.config import with_values
 from timbrel.embeddings.live import live_teacher
 from timbrel.embeddings.sound import songs_of
-from timbrel.embeddings.teachers import BUILT_IN, load_teacher
-from timbrel.embeddings.teachers.network import load_arrays
+from timbrel.embeddings.teachers import load_teacher
 from timbrel.embeddings.teachers.options import TeacherOptions
 from timbrel.errors import UserError
 from timbrel.tracking import Tracker
@@ -201,7 +200,7 @@ def test_what_files_refuse(tracker, tmp_path):
             load_teacher("files", TeacherOptions(**options), tracker)
 
 
-# Packages
+# Names
 
 
 def test_names_and_options(tracker, exported):
@@ -218,73 +217,6 @@ def test_names_and_options(tracker, exported):
     for values in ({"hop_s": -1.0}, {"window_s": 0.0}, {"window_s": 61.0}):
         with pytest.raises(ValueError, match=r"_s .* must be"):
             TeacherOptions(**values)
-
-
-PACKAGED = {
-    "vggish": ("torchvggish", "VGGish", 128, 0.96),
-    "openl3": ("torchopenl3", "OpenL3", 512, 0.96),
-    "passt": ("hear21passt", "PaSST", 768, 0.96),
-    "panns": ("panns_inference", "Cnn14", 2048, 0.0),
-}
-
-
-@pytest.mark.parametrize("name", PACKAGED)
-def test_a_package_or_weights_that_are_missing(tracker, name):
-    installed = importlib.util.find_spec(PACKAGED[name][0]) is not None
-    why = r"needs its weights: get .* and give it as --weights FILE" if installed else "not installed .*`pip install "
-    with pytest.raises(UserError, match=f"teacher {name} .*{why}"):
-        load_teacher(name, TeacherOptions(), tracker)
-
-
-@pytest.mark.filterwarnings("ignore")  # the packages' own
-@pytest.mark.parametrize("name", PACKAGED)
-def test_a_packages_network(tracker, tmp_path, name):
-    """With weights from a seed, which are written to a file and read from it as the authors' would be."""
-    package, kind, dimension, hop_s = PACKAGED[name]
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
-    module = importlib.import_module(f"timbrel.embeddings.teachers.{BUILT_IN[name]}")
-    torch.manual_seed(0)
-    network = getattr(module, kind)()
-    file = tmp_path / "weights.pth"
-    inner = network.network.net if name == "passt" else network.network
-    torch.save({"model": inner.state_dict()} if name == "panns" else inner.state_dict(), file)
-    if name == "vggish":
-        with pytest.raises(UserError, match=r"vggish_pca_params-970ea276\.pth is missing"):
-            load_teacher(name, TeacherOptions(weights=str(file)), tracker)
-        turned = {"pca_eigen_vectors": np.eye(128) * 50, "pca_means": np.full(128, 0.01)}
-        torch.save(turned, tmp_path / module.COMPONENTS)
-    teacher = load_teacher(name, TeacherOptions(weights=str(file)), tracker)
-    assert (teacher.dimension, teacher.hop_s) == (dimension, hop_s)
-    audio = noise(2.0, teacher.sample_rate)
-    got = teacher(audio)
-    assert got.shape == (2 if hop_s else 1, dimension)
-    assert got.dtype == np.float32
-    assert np.isfinite(got).all()
-    assert not np.allclose(got, teacher(noise(2.0, teacher.sample_rate, seed=1)), atol=1e-6)
-    np.testing.assert_allclose(pickle.loads(pickle.dumps(teacher))(audio), got, atol=1e-5)
-    if name == "vggish":
-        assert ((got == np.round(got)) & (got >= 0) & (got <= 255)).all()
-        assert teacher.dtype == "|u1"
-    torch.save({"a": torch.zeros(1)}, file)
-    with pytest.raises(UserError, match=f"weights of .* are not those of {name}"):
-        load_teacher(name, TeacherOptions(weights=str(file)), tracker)
-
-
-def test_arrays_are_read_and_no_code_is_run(tmp_path):
-    values = {"a": np.arange(4, dtype=np.float32), "b": np.float64(3), "c": torch.ones(2)}
-    torch.save(values, tmp_path / "arrays.pth")
-    found = load_arrays(tmp_path / "arrays.pth")
-    np.testing.assert_array_equal(found["a"], values["a"])
-    assert found["b"] == 3
-
-    class Boom:
-        def __reduce__(self):
-            return exec, ("raise SystemExit('code from the file ran')",)
-
-    torch.save({"a": Boom()}, tmp_path / "boom.pth")
-    with pytest.raises(UserError, match="no readable file of weights"):
-        load_arrays(tmp_path / "boom.pth")
 
 
 # Beside the training

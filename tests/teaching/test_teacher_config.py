@@ -68,6 +68,27 @@ def test_from_the_command_line_a_sentence(values):
         with_values(TeacherConfig(), values)
 
 
+@pytest.mark.parametrize(
+    ("values", "share", "normalisation"),
+    [
+        ({"name": "vggish"}, 0.8, (128.0, 1 / 256)),
+        ({"name": "openl3"}, 0.8, (2.24, 1.0)),
+        ({"name": "passt"}, 0.9, (0.0, 1.0)),
+        ({"name": "panns"}, 0.9, (0.0, 1.0)),
+        ({"name": "my vectors"}, 0.8, (0.0, 1.0)),
+        ({"name": "vggish", "offset": 0.0, "weight": 0.0}, 0.0, (0.0, 1 / 256)),
+        ({"name": "vggish", "scale": 2.0}, 0.8, (128.0, 2.0)),
+    ],
+)
+def test_what_is_not_given_is_as_published_for_embeddings_of_that_name(values, share, normalisation):
+    config = TeacherConfig(**values)
+    assert (config.share, config.normalisation) == (share, normalisation)
+    given = with_values(TeacherConfig(name="t", weight=0.3, offset=1.0, scale=3.0), {"name": "vggish"})
+    assert (given.share, given.normalisation) == (0.3, (1.0, 3.0))
+    assert with_values(given, {"weight": "none", "offset": "none", "scale": "none"}) == TeacherConfig(name="vggish")
+    assert from_json(TeacherConfig, to_json(config), "here") == config
+
+
 def test_free_of_pytorch():
     check = "import sys, timbrel.teaching.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

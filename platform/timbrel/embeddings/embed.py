@@ -170,8 +170,9 @@ class EmbedSongs:
             torch.set_num_threads(work.threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return a row a song: as it is stored, and the error if there is one."""
-        rows = [self._row(self.songs[number]) for number in batch["number"].to_pylist()]
+        """Return a row a song, as it is stored, and the error if there is one; a batch has bounds of their numbers."""
+        bounds = zip(batch["start"].to_pylist(), batch["stop"].to_pylist(), strict=True)
+        rows = [self._row(song) for start, stop in bounds for song in self.songs[start:stop]]
         return pa.Table.from_pylist(rows, ANSWER)
 
     def _row(self, song: SongSound) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def _answers(songs: Sequence[SongSound], teacher: Teacher) -> Iterator[pa.Table]
     if not ray.is_initialized():
         maker = EmbedSongs(Work(songs, teacher))
         for first in range(0, len(songs), size):
-            yield maker(pa.table({"number": range(first, min(first + size, len(songs)))}))
+            yield maker(pa.table({"start": [first], "stop": [min(first + size, len(songs))]}))
         return
     work = Work(ray.put(list(songs)), ray.put(teacher))
     running: Any = _stream.remote(work, len(songs), size, bool(teacher.sample_rate))
@@ -224,7 +225,7 @@ def _stream(work: Work, songs: int, size: int, hears: bool) -> Iterator[pa.Table
         num_cpus=min(1.0, cpus / actors),
         **({"num_gpus": 1} if gpus else {}),
     )
-    # Ray joins blocks up to this size. The numbers of one block must stay one, or one actor would be given all.
-    dataset.context.target_max_block_size = 8 * size
+    # Ray joins blocks up to this size. Each row must stay a block, or one actor would be given all.
+    dataset.context.target_max_block_size = Numbers.ROW_BYTES
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         yield table.cast(ANSWER)

@@ -221,6 +221,22 @@ def names_in(library: Library, dataset: str) -> list[str]:
     return sorted({*own, *library.embeddings([dataset]).column("network").unique().to_pylist()})
 
 
+def common_names(library: Library, datasets: Sequence[str] = ()) -> list[str]:
+    """Return the names of the embeddings that all of the given data sets have, or all of the library.
+
+    Raises:
+        UserError: there are none, or no such data set.
+    """
+    wanted = datasets or library.datasets
+    names = set.intersection(*({*names_in(library, dataset)} for dataset in wanted))
+    if not names:
+        raise UserError(
+            f"{library.root} has no embeddings of {_list(wanted)}: make some with `timbrel embed TEACHER --library "
+            f"{library.root}`."
+        )
+    return sorted(names)
+
+
 def facts_of(library: Library, dataset: str, name: str) -> dict[str, Any] | None:
     """Return what is known of a data set's embeddings, or None if it has none of this name.
 

@@ -48,8 +48,12 @@ class SongEmbeddings:
     @property
     def example_bytes(self) -> int:
         """Size of what is returned for one example."""
-        frames = max(1, round(self.seconds / self.embeddings.hop_s)) if self.embeddings.hop_s else 1
-        return 4 * frames * self.embeddings.dimension
+        return embedding_bytes(self.seconds, self.embeddings.hop_s, self.embeddings.dimension)
+
+
+def embedding_bytes(seconds: float, hop_s: float, dimension: int) -> int:
+    """Return the size of the embedding of an example."""
+    return 4 * dimension * (max(1, round(seconds / hop_s)) if hop_s else 1)
 
 
 def song_embeddings(
@@ -70,7 +74,7 @@ def song_embeddings(
         )
     embeddings = Embeddings.open(library, teacher.name, index.datasets)
     embeddings.check(index.song_names())
-    return SongEmbeddings(embeddings, teacher.offset, teacher.scale, recipe.seconds, heard)
+    return SongEmbeddings(embeddings, *teacher.normalisation, recipe.seconds, heard)
 
 
 def recipe_changes(recipe: Recipe) -> str:

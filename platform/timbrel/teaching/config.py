@@ -7,7 +7,8 @@ regulariser of `timbrel.teaching.regulariser`. Free of PyTorch, because a mixing
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Gt
 
@@ -15,6 +16,28 @@ from timbrel.mixing.recipe import Probability
 
 MEAN = -1
 """As a number of repetitions: the mean over time instead."""
+
+
+class Published(NamedTuple):
+    """What the authors give with a teacher."""
+
+    weight: float
+    """lambda on OpenMIC."""
+    offset: float
+    scale: float
+
+
+PUBLISHED = MappingProxyType(
+    {
+        "vggish": Published(0.8, 128.0, 1 / 256),
+        "openl3": Published(0.8, 2.24, 1.0),
+        "passt": Published(0.9, 0.0, 1.0),
+        "panns": Published(0.9, 0.0, 1.0),
+    }
+)
+"""By name of the embeddings."""
+OTHERS = Published(0.8, 0.0, 1.0)
+"""Of other embeddings; ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +51,10 @@ class TeacherConfig:
     """Run or file of weights: the network runs beside the training on the sound of each example, for mixtures, which no
     store can hold; empty: embeddings come from the library. A model that hears embeddings is always trained on the
     library's, and `timbrel predict` makes those of a recording by these weights."""
-    weight: Probability = 0.8
-    """lambda, the regulariser's share of the loss; the prediction has the rest. Authors: OpenMIC 0.8 (VGGish, OpenL3)
-    and 0.9 (PaSST, PANNs), MagnaTagATune 0.6."""
+    weight: Probability | None = None
+    """lambda, the regulariser's share of the loss; the prediction has the rest. None: as the authors on OpenMIC for
+    embeddings of that name (0.9 for passt and panns, 0.8 for vggish and openl3), 0.8 for others. On MagnaTagATune they
+    have 0.6."""
     distance: Literal["distance_correlation", "cosine_difference"] = "distance_correlation"
     """How the embeddings of a batch are compared with what the network makes of it: by the correlation of the distances
     between examples (paper), or by the difference of their cosines (the paper's Cos-Diff)."""
@@ -47,9 +71,10 @@ class TeacherConfig:
     several teachers one each, as ``NAME=RUN,NAME=RUN``."""
     temperature: Annotated[float, Gt(0)] = 2.0
     """Of soft targets: logits are divided by it (authors: 2)."""
-    offset: float = 0.0
-    """Embeddings are given as ``(value - offset) * scale`` (authors: VGGish 128 and 1/256, OpenL3 2.24 and 1)."""
-    scale: Annotated[float, Gt(0)] = 1.0
+    offset: float | None = None
+    """Embeddings are given as ``(value - offset) * scale``. None: as the authors for embeddings of that name (vggish
+    128 and 1/256, openl3 2.24 and 1), 0 and 1 for others."""
+    scale: Annotated[float, Gt(0)] | None = None
     """See offset."""
     student_repeat: tuple[int, ...] = ()
     """How often each frame of each stage is repeated before it meets the teacher's frames, whose surplus is cut off,
@@ -64,14 +89,15 @@ class TeacherConfig:
     """From one of them to the next, in s, 0 if there is one a song; filled in likewise."""
 
     def __post_init__(self) -> None:
-        for field in ("weight", "kd"):
-            if not 0 <= getattr(self, field) <= 1:  # false for NaN, too
-                raise ValueError(f"{field} must lie between 0 and 1, not {getattr(self, field)}")
-        for field in ("temperature", "scale"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be finite and above 0, not {getattr(self, field)}")
-        if not math.isfinite(self.offset):
-            raise ValueError(f"offset must be finite, not {self.offset}")
+        for field, value in (("weight", self.share), ("kd", self.kd)):
+            if not 0 <= value <= 1:  # false for NaN, too
+                raise ValueError(f"{field} must lie between 0 and 1, not {value}")
+        offset, scale = self.normalisation
+        for field, value in (("temperature", self.temperature), ("scale", scale)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{field} must be finite and above 0, not {value}")
+        if not math.isfinite(offset):
+            raise ValueError(f"offset must be finite, not {offset}")
         if self.weights and not self.name:
             raise ValueError(f"weights ({self.weights}) are of no teacher: name it by teacher.name")
         self._check_repeats()
@@ -86,6 +112,24 @@ class TeacherConfig:
             raise ValueError(f"{shown} must have one number a stage each, or both be empty")
         if any((a == MEAN) != (b == MEAN) for a, b in zip(self.student_repeat, self.teacher_repeat, strict=True)):
             raise ValueError(f"{shown} must ask for the mean ({MEAN}) at the same stages: it leaves one frame")
+
+    @property
+    def share(self) -> float:
+        """The regulariser's share of the loss."""
+        return self._published.weight if self.weight is None else self.weight
+
+    @property
+    def normalisation(self) -> tuple[float, float]:
+        """What is taken from the embeddings, and what they are multiplied by then."""
+        published = self._published
+        return (
+            published.offset if self.offset is None else self.offset,
+            published.scale if self.scale is None else self.scale,
+        )
+
+    @property
+    def _published(self) -> Published:
+        return PUBLISHED.get(self.name, OTHERS)
 
     @property
     def heads(self) -> tuple[str, ...]:

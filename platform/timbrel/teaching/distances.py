@@ -10,6 +10,8 @@ least. All of it is computed in float32, or in float64 if it is given so, whatev
 
 Where a frame of the teacher's meets several of the student's, its distances are computed once: ``Pairs`` say which
 frames meet, and stand for repeated tensors.
+
+Of several workers each gathers the examples of all, so that they are compared across the whole batch.
 """
 
 from collections.abc import Callable
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from timbrel import whole_batch
 from timbrel.errors import UserError
 from timbrel.teaching.config import MEAN
 
@@ -99,7 +102,7 @@ def kd_loss(
             # sigmoid(-z) is 1 - sigmoid(z), which would be 0 from logits of 17 on.
             absent = torch.log(torch.sigmoid(-theirs) + KD_EPS) - torch.log(torch.sigmoid(-ours) + KD_EPS)
             losses = temperature**2 * (torch.sigmoid(theirs) * (theirs - ours) + absent)
-        return torch.where(judged, losses, 0.0).sum() / judged.sum().clamp(min=1)
+        return whole_batch.mean_where(losses, judged)
 
 
 def _compare(
@@ -120,13 +123,13 @@ def _compare(
         )
     if pairs is None and student.shape[1] != teacher.shape[1]:
         raise ValueError(f"expected as many frames of both, got {student.shape[1]} and {teacher.shape[1]}: align them")
-    if len(student) < 2:
+    if len(student) * whole_batch.workers() < 2:
         raise UserError(
             "a teacher's embeddings are compared across a batch, and a batch of one has nothing to compare: raise "
-            "training.batch_size to at least 2 a worker."
+            "training.batch_size to at least 2."
         )
     with torch.autocast(student.device.type, enabled=False):
-        ours, theirs = (relations(_full(each).transpose(0, 1)) for each in (student, teacher))
+        ours, theirs = (relations(whole_batch.gathered(_full(each)).transpose(0, 1)) for each in (student, teacher))
         if pairs is not None:
             ours, theirs = ours[pairs[0]], theirs[pairs[1]]
         return loss(ours, theirs)

@@ -44,7 +44,7 @@ class Teacher(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Return the terms of the objective with ``(1 - weight) * loss + weight * regulariser`` as the ``loss``, and
         beside them ``loss_prediction``, which was the loss, and the regulariser's own."""
-        weight = self.config.weight
+        weight = self.config.share
         own = self.regulariser(stages, outputs, batch["teacher"], batch["labels"])
         regulariser = own.pop("regulariser")
         return {
@@ -60,8 +60,9 @@ class Teacher(nn.Module):
         makes of its audio, unless the examples brought their embeddings along."""
         if self.network is None:
             return dict(batch)
+        offset, scale = self.config.normalisation
         with torch.no_grad():
-            return {**batch, "teacher": (self.network(batch["audio"]) - self.config.offset) * self.config.scale}
+            return {**batch, "teacher": (self.network(batch["audio"]) - offset) * scale}
 
 
 def teacher_of(

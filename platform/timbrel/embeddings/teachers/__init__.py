@@ -71,7 +71,7 @@ def check_name(name: str) -> None:
     Raises:
         UserError: it is none of these.
     """
-    if name not in BUILT_IN and not Path(name).is_dir() and not re.fullmatch(r"[0-9a-f]{32}", name):
+    if name not in BUILT_IN and not Path(name).expanduser().is_dir() and not re.fullmatch(r"[0-9a-f]{32}", name):
         raise unknown_name("teacher", name, BUILT_IN)
 
 

@@ -1,5 +1,6 @@
 """Any classifier that this platform trained as a teacher: what the last linear layer of its head hears."""
 
+import os
 from pathlib import Path
 
 from timbrel.embeddings.teachers.network import NetworkTeacher, Penultimate, digest_of, last_linear
@@ -17,7 +18,7 @@ def load(name: str, options: TeacherOptions, tracker: Tracker) -> NetworkTeacher
     Raises:
         UserError: there is no such model, or it is no classifier of sound.
     """
-    source = options.weights
+    source = os.path.expanduser(options.weights)
     if not source:
         raise UserError("teacher checkpoint needs a model: give a run's id or an exported folder as --weights.")
     if Path(source).is_dir():

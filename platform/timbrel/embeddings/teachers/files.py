@@ -12,6 +12,7 @@ import numpy as np
 from timbrel.embeddings.sound import SongSound
 from timbrel.embeddings.teachers.options import TeacherOptions
 from timbrel.errors import UserError
+from timbrel.safety import is_inside
 from timbrel.tracking import Tracker
 
 ENDINGS = (".npy", ".npz")
@@ -46,10 +47,12 @@ class FilesTeacher:
             UserError: it has none, or the file holds something else.
         """
         names = (f"{song.dataset}/{song.name}", song.name)
-        places = [self.folder / f"{name}{end}" for name in names for end in ENDINGS]
+        # Names come from a library, and lead out of the folder if somebody wants them to.
+        places = [self.folder / f"{name}{end}" for name in names if is_inside(name) for end in ENDINGS]
         file = next((place for place in places if place.is_file()), None)
         if file is None:
-            raise UserError(f"there is no {places[-2]} (or .npz): add it")
+            missing = places[-2] if places else f"file in {self.folder} that '{song.name}' may name"
+            raise UserError(f"there is no {missing} (or .npz): add it")
         values = read_array(file)
         return values[None] if values.ndim == 1 and not self.hop_s else values
 

@@ -1,6 +1,5 @@
 """Teachers that are networks: they hear a song window by window."""
 
-import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +15,7 @@ from torch import nn
 from timbrel.embeddings.sound import SongSound
 from timbrel.errors import UserError
 from timbrel.recording import windows_of
-from timbrel.trained import load_weights
 
-_MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]  # private, and what pickled arrays name
-_CONSTRUCTORS = (("_reconstruct", _MULTIARRAY._reconstruct), ("scalar", _MULTIARRAY.scalar))
 BATCH = 16
 BATCH_S = 64.0
 """Windows, and seconds of them, that a network hears at a time: 64 s of spectrogram are some hundred MB in a CNN."""
@@ -88,15 +84,6 @@ class NetworkTeacher:
         return {name: value for name, value in vars(self).items() if name not in ("_device", "_placed")}
 
 
-ARRAYS: list[Any] = [
-    *((each, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name, each in _CONSTRUCTORS),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "u1")),
-]
-"""What a NumPy array in a file of weights needs to be read, under the names of both majors of NumPy."""
-
-
 class Penultimate(nn.Module):
     """What the last linear layer of a classifier hears: waveform ``(batch, sample)`` to ``(batch, dimension)``."""
 
@@ -111,19 +98,6 @@ class Penultimate(nn.Module):
             self.model(waveform)
         # A layer that is heard at each of several frames: their mean.
         return heard[-1].flatten(1, -2).mean(dim=1) if heard[-1].ndim > 2 else heard[-1]
-
-
-class Packaged(nn.Module):
-    """A network of a package, which pickles as its weights: the package's own module may do more than be imported."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self.state_dict())
-
-
-def _rebuilt(kind: type[nn.Module], weights: dict[str, torch.Tensor]) -> nn.Module:
-    network = kind()
-    network.load_state_dict(weights)
-    return network.eval()
 
 
 def last_linear(head: nn.Module) -> nn.Linear | None:
@@ -141,52 +115,6 @@ def digest_of(weights: Mapping[str, Any]) -> str:
     return total.hexdigest()[:16]
 
 
-def file_digest(*files: Path) -> str:
-    """Return a hash of files."""
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()[:16]
-
-
-def load_into(network: nn.Module, weights: Mapping[str, Any], where: str, name: str) -> nn.Module:
-    """Put weights into a network.
-
-    Raises:
-        UserError: they are of another network.
-    """
-    try:
-        network.load_state_dict(dict(weights))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"the weights of {where} are not those of {name} ({reason}): give its authors' file.") from None
-    return network.eval()
-
-
-def load_arrays(file: Path) -> dict[str, Any]:
-    """Read a file of weights that may hold NumPy arrays beside tensors; nothing in it is executed.
-
-    Raises:
-        UserError: it is damaged, or holds more than those.
-    """
-    with torch.serialization.safe_globals(ARRAYS):
-        return load_weights(file)
-
-
-@contextlib.contextmanager
-def package(name: str, command: str) -> Iterator[None]:
-    """Turn a package that is not there into a sentence that says how it is installed.
-
-    Raises:
-        UserError: something that the block imports is missing.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(f"teacher {name} needs a package that is not installed ({error}): `{command}`.") from None
-
-
 def given_weights(weights: str, name: str, file: str, where: str) -> Path:
     """Return the file of weights that the user gave.
 
@@ -196,7 +124,7 @@ def given_weights(weights: str, name: str, file: str, where: str) -> Path:
     advice = f"get {file} from {where} and give it as --weights FILE"
     if not weights:
         raise UserError(f"teacher {name} needs its weights: {advice}.")
-    path = Path(weights)
+    path = Path(weights).expanduser()
     if not path.is_file():
         raise UserError(f"there is no file of weights {path} for teacher {name}: {advice}.")
     return path

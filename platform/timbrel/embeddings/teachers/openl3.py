@@ -6,37 +6,26 @@ port ``torchopenl3`` (MIT). It hears 1 s at 48 kHz. EAsT subtracts 2.24 from the
 
 import torch
 
-from timbrel.embeddings.teachers.network import (
-    NetworkTeacher,
-    Packaged,
-    file_digest,
-    given_weights,
-    load_arrays,
-    load_into,
-    package,
-)
-from timbrel.embeddings.teachers.options import TeacherOptions
-from timbrel.tracking import Tracker
-
-SAMPLE_RATE = 48_000
-HOP_S = 0.96
-WINDOW_S = 1.0
-DIMENSION = 512
-FILE = "torchopenl3_mel128_music_512.pth.tar"
-WHERE = "torchopenl3/torchopenl3-models on GitHub"
-INSTALL = "pip install --no-deps 'torchopenl3>=1.0.1' julius resampy six"
-"""It asks for a resampler that is too old for today's NumPy."""
+from timbrel.embeddings.teachers.packaged import Packaged, package
 
 
 class OpenL3(Packaged):
     """Windows of 1 s at 48 kHz ``(batch, 48000)`` to ``(batch, 512)``."""
 
+    name = "openl3"
+    sample_rate = 48_000
+    dimension = 512
+    hop_s = 0.96
+    window_s = 1.0
+    file = "torchopenl3_mel128_music_512.pth.tar"
+    where = "torchopenl3/torchopenl3-models on GitHub"
+
     def __init__(self) -> None:
         super().__init__()
-        with package("openl3", INSTALL):
+        with package(self.name):
             import torchopenl3.models
         self.network = torchopenl3.models.PytorchOpenl3(
-            input_repr="mel128", content_type="music", embedding_size=DIMENSION
+            input_repr="mel128", content_type="music", embedding_size=self.dimension
         )
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
@@ -44,28 +33,4 @@ class OpenL3(Packaged):
         return self.network(windows[:, None]).reshape(len(windows), -1)
 
 
-def load(name: str, options: TeacherOptions, tracker: Tracker) -> NetworkTeacher:
-    """Return OpenL3 with its authors' weights.
-
-    Raises:
-        UserError: the package or the file is missing, or the file is another.
-    """
-    network = OpenL3()
-    file = given_weights(options.weights, name, FILE, WHERE)
-    load_into(network.network, load_arrays(file), str(file), name)
-    return teacher(network, file.name, file_digest(file))
-
-
-def teacher(network: OpenL3, weights: str, digest: str) -> NetworkTeacher:
-    """Return the teacher of a network."""
-    return NetworkTeacher(
-        name="openl3",
-        network=network.eval(),
-        sample_rate=SAMPLE_RATE,
-        dimension=DIMENSION,
-        hop_s=HOP_S,
-        window_s=WINDOW_S,
-        weights=weights,
-        digest=digest,
-        whole=True,
-    )
+load = OpenL3.load

@@ -14,43 +14,12 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from timbrel.embeddings.teachers.network import (
-    NetworkTeacher,
-    Packaged,
-    file_digest,
-    given_weights,
-    load_arrays,
-    load_into,
-    package,
-)
-from timbrel.embeddings.teachers.options import TeacherOptions
+from timbrel.embeddings.teachers.network import NetworkTeacher
+from timbrel.embeddings.teachers.packaged import Packaged, package
 from timbrel.recording import windows_of
-from timbrel.tracking import Tracker
 
-SAMPLE_RATE = 32_000
-DIMENSION = 2048
-PIECE_S = 30.0
 LEAST_S = 1.0
 """A shorter clip is heard with silence after it: five poolings need something to halve."""
-FILE = "Cnn14_mAP=0.431.pth"
-WHERE = "Zenodo (record 3987831)"
-INSTALL = "pip install 'panns-inference>=0.1.1'"
-
-
-class Cnn14(Packaged):
-    """Waveforms at 32 kHz ``(batch, sample)`` to ``(batch, 2048)``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with package("panns", INSTALL):
-            models = _models()
-        self.network = models.Cnn14(
-            sample_rate=SAMPLE_RATE, window_size=1024, hop_size=320, mel_bins=64, fmin=50, fmax=14_000, classes_num=527
-        )
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Return what lies below the network's classifier."""
-        return self.network(windows)["embedding"]
 
 
 class PannsTeacher(NetworkTeacher):
@@ -73,31 +42,38 @@ class PannsTeacher(NetworkTeacher):
         return np.average(vectors, axis=0, weights=weights).astype(np.float32)[None]
 
 
-def load(name: str, options: TeacherOptions, tracker: Tracker) -> NetworkTeacher:
-    """Return Cnn14 with its author's weights.
+class Cnn14(Packaged):
+    """Waveforms at 32 kHz ``(batch, sample)`` to ``(batch, 2048)``."""
 
-    Raises:
-        UserError: the package or the file is missing, or the file is another.
-    """
-    network = Cnn14()
-    file = given_weights(options.weights, name, FILE, WHERE)
-    content = load_arrays(file)
-    load_into(network.network, content.get("model", content), str(file), name)
-    return teacher(network, file.name, file_digest(file))
+    name = "panns"
+    sample_rate = 32_000
+    dimension = 2048
+    hop_s = 0.0
+    window_s = 30.0
+    file = "Cnn14_mAP=0.431.pth"
+    where = "Zenodo (record 3987831)"
+    kind = PannsTeacher
+
+    def __init__(self) -> None:
+        super().__init__()
+        with package(self.name):
+            models = _models()
+        self.network = models.Cnn14(
+            sample_rate=self.sample_rate,
+            window_size=1024,
+            hop_size=320,
+            mel_bins=64,
+            fmin=50,
+            fmax=14_000,
+            classes_num=527,
+        )
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return what lies below the network's classifier."""
+        return self.network(windows)["embedding"]
 
 
-def teacher(network: Cnn14, weights: str, digest: str) -> NetworkTeacher:
-    """Return the teacher of a network."""
-    return PannsTeacher(
-        name="panns",
-        network=network.eval(),
-        sample_rate=SAMPLE_RATE,
-        dimension=DIMENSION,
-        hop_s=0.0,
-        window_s=PIECE_S,
-        weights=weights,
-        digest=digest,
-    )
+load = Cnn14.load
 
 
 def _counted(blocks: Iterable[np.ndarray], lengths: list[int]) -> Iterable[np.ndarray]:

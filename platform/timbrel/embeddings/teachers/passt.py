@@ -13,44 +13,36 @@ from collections.abc import Iterator
 
 import torch
 
-from timbrel.embeddings.teachers.network import (
-    NetworkTeacher,
-    Packaged,
-    file_digest,
-    given_weights,
-    load_arrays,
-    load_into,
-    package,
-)
-from timbrel.embeddings.teachers.options import TeacherOptions
+from timbrel.embeddings.teachers.packaged import Packaged, package
 from timbrel.torchaudio_cpu import torchaudio
-from timbrel.tracking import Tracker
 
-SAMPLE_RATE = 32_000
-HOP_S = WINDOW_S = 0.96
-DIMENSION = 768
 ARCHITECTURE = "passt_s_swa_p16_128_ap476"
 """What the package's own `load_model` takes."""
-FILE = "passt-s-f128-p16-s10-ap.476-swa.pt"
-WHERE = "the releases of kkoutini/PaSST on GitHub"
-INSTALL = "pip install --no-deps 'hear21passt>=0.0.26'"
 
 
 class PaSST(Packaged):
     """Windows of 0.96 s at 32 kHz ``(batch, 30720)`` to ``(batch, 768)``."""
 
+    name = "passt"
+    sample_rate = 32_000
+    dimension = 768
+    hop_s = window_s = 0.96
+    file = "passt-s-f128-p16-s10-ap.476-swa.pt"
+    where = "the releases of kkoutini/PaSST on GitHub"
+    weighed = "network.net"  # the transformer, without the front end
+
     def __init__(self) -> None:
         super().__init__()
         assert torchaudio  # imported before the package imports it, which also works beside a torch without CUDA
-        with package("passt", INSTALL), _without_downloads():
+        with package(self.name), _without_downloads():
             from hear21passt.models.passt import get_model
             from hear21passt.models.preprocess import AugmentMelSTFT
             from hear21passt.wrapper import PasstBasicWrapper
         # As the package's own `get_basic_model` builds it, which would download the weights; it prints the network.
         with contextlib.redirect_stdout(io.StringIO()):
             spectrogram = AugmentMelSTFT(
-                n_mels=128, sr=SAMPLE_RATE, win_length=800, hopsize=320, n_fft=1024, freqm=48, timem=192, htk=False,
-                fmin=0.0, fmax=None, norm=1, fmin_aug_range=10, fmax_aug_range=2000,
+                n_mels=128, sr=self.sample_rate, win_length=800, hopsize=320, n_fft=1024, freqm=48, timem=192,
+                htk=False, fmin=0.0, fmax=None, norm=1, fmin_aug_range=10, fmax_aug_range=2000,
             )  # fmt: skip
             network = get_model(arch=ARCHITECTURE, pretrained=False)
         self.network = PasstBasicWrapper(mel=spectrogram, net=network, mode="embed_only")
@@ -86,28 +78,4 @@ def _without_downloads() -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
-def load(name: str, options: TeacherOptions, tracker: Tracker) -> NetworkTeacher:
-    """Return PaSST with its authors' weights.
-
-    Raises:
-        UserError: the package or the file is missing, or the file is another.
-    """
-    network = PaSST()
-    file = given_weights(options.weights, name, FILE, WHERE)
-    load_into(network.network.net, load_arrays(file), str(file), name)
-    return teacher(network, file.name, file_digest(file))
-
-
-def teacher(network: PaSST, weights: str, digest: str) -> NetworkTeacher:
-    """Return the teacher of a network."""
-    return NetworkTeacher(
-        name="passt",
-        network=network.eval(),
-        sample_rate=SAMPLE_RATE,
-        dimension=DIMENSION,
-        hop_s=HOP_S,
-        window_s=WINDOW_S,
-        weights=weights,
-        digest=digest,
-        whole=True,
-    )
+load = PaSST.load
