@@ -74,7 +74,8 @@ def measure(root: Path, songs: int, mixtures: int, actors: int) -> dict[str, flo
         stream = Stream(ray.put(index), PAPER, 0, "train")
         figures: dict[str, float] = {"songs": songs, "index_mb": index_bytes(index) / 1e6}
         del index
-        for number, _ in enumerate(read_batches(stream_batches(stream, 0, 2 * mixtures, BATCH, Pool(actors, 0.4)))):
+        dataset = stream_batches(stream, 0, 2 * mixtures, BATCH, Pool(actors, 0.4))
+        for number, _ in enumerate(read_batches(dataset, BATCH)):
             if number == mixtures // BATCH:
                 figures |= memory()
     return figures

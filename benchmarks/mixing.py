@@ -118,7 +118,7 @@ def loader_batches(stream: Stream, index: StemIndex, examples: int, workers: int
 
 def pool_batches(stream: Stream, examples: int, actors: int, cpus: float) -> Iterator[int]:
     """Yield the size of each of the pool's batches."""
-    for batch in read_batches(stream_batches(stream, 0, examples, BATCH, Pool(actors, cpus))):
+    for batch in read_batches(stream_batches(stream, 0, examples, BATCH, Pool(actors, cpus)), BATCH):
         yield len(batch["number"])
 
 
@@ -283,7 +283,7 @@ def table(figures: dict[str, Any]) -> str:
     if figures["whole_run_s"]:
         both = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in figures["whole_run_s"].items())
         parts.append(f"One whole run of {figures['whole']:,} mixtures a side, start-up included: {both}.")
-    for name, bank in figures["banks"].items():
+    for name, bank in figures["banks"].items() if {"exact", "bank"} <= set(sides) else ():
         saved = sides["exact"]["cpu_ms"]["median"] - sides["bank"]["cpu_ms"]["median"]
         epochs = bank["cpu_seconds"] * 1000 / saved / EPOCH
         parts.append(
@@ -299,6 +299,7 @@ def main() -> None:
     parser.add_argument(
         "--library", type=Path, required=True, help="a prepared library, at the recipe's rate of 32 kHz"
     )
+    parser.add_argument("--settings", nargs="+", choices=["exact", "fast", "bank"], help="all by default")
     parser.add_argument("--examples", type=int, default=EPOCH, help="mixtures a round and side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--whole", type=int, default=0, metavar="N", help="mixtures of one whole run a side; 0: none")
@@ -306,7 +307,7 @@ def main() -> None:
     arguments = parser.parse_args()
     library = Library.open(arguments.library)
     banks = {name: bank for name in library.datasets if (bank := library.facts(name).get("bank"))}
-    settings = ["exact", "fast", *(["bank"] if len(banks) == len(library.datasets) else [])]
+    settings = arguments.settings or ["exact", "fast", *(["bank"] if len(banks) == len(library.datasets) else [])]
     figures = measure(library, settings, arguments.rounds, arguments.examples, arguments.whole)
     figures["banks"] = banks
     print(json.dumps(figures, indent=1) if arguments.json else table(figures))

@@ -122,7 +122,7 @@ def plain_loops(index: StemIndex, config: Any, examples: int, processes: int) ->
 def pool(stream: Stream, examples: int, actors: int) -> dict[str, float]:
     """Return CPU and wall time of a segment in ms, in the middle of a stream."""
     length = examples + 2 * WARM_BATCHES * BATCH
-    batches = read_batches(stream_batches(stream, 0, length, BATCH, Pool(actors, 0.9)))
+    batches = read_batches(stream_batches(stream, 0, length, BATCH, Pool(actors, 0.9)), BATCH)
     for _ in range(WARM_BATCHES):
         next(batches)
     wall, before = time.perf_counter(), cpu_times()
@@ -174,7 +174,7 @@ def timed_worker(settings: dict[str, Any]) -> None:
     task = registry.load("task", "pianoroll")
     config = configs.from_json(task.config_type, settings["config"], "the benchmark")
     learner = Learner(task, config, ray.train.torch.get_device())
-    batches = read_batches(ray.train.get_dataset_shard("train"))
+    batches = read_batches(ray.train.get_dataset_shard("train"), BATCH)
     ready = [next(batches) for _ in range(settings["steps"])]
     learner.train_epoch(ready[:3])
     figures = []
@@ -198,6 +198,7 @@ def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: 
     total = (steps + rounds * (steps + ahead) + 2 * ahead) * BATCH
     gpu = torch.cuda.is_available()
     pool = Pool(1, 0.5)
+    options = look_ahead(BATCH, BATCH * stream.example_bytes, pool)
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "figures.json"
         ray.train.torch.TorchTrainer(
@@ -212,7 +213,7 @@ def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: 
                 "answer": str(answer),
             },
             datasets={"train": lambda: stream_batches(stream, 0, total, BATCH, pool)},
-            dataset_config=ray.train.DataConfig(execution_options=look_ahead(BATCH * stream.example_bytes, pool, 1)),
+            dataset_config=ray.train.DataConfig(execution_options=options),
             scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker={"CPU": 1}),
             run_config=ray.train.RunConfig(
                 name="benchmark",

@@ -41,18 +41,16 @@ class Blank:
     def __init__(self, render_ms: float) -> None:
         self.render_s = render_ms / 1000
 
-    def __call__(self, numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return a row of one batch, with the CPU seconds that it took."""
+    def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Return examples, with the CPU seconds that each took."""
         begin = time.thread_time()
-        count = len(numbers["number"])
+        count = len(numbers)
         audio = np.full((count, PAPER.samples), 0.5, dtype=np.float32)
         while time.thread_time() < begin + count * self.render_s:
             pass
-        batch = {"number": numbers["number"], "audio": audio, "labels": np.zeros((count, CLASSES), np.float32)}
-        return {
-            **{name: values[None] for name, values in batch.items()},
-            "spent": np.array([time.thread_time() - begin]),
-        }
+        labels = np.zeros((count, CLASSES), np.float32)
+        spent = np.full(count, (time.thread_time() - begin) / count)
+        return {"number": numbers, "audio": audio, "labels": labels, "spent": spent}
 
 
 def cpu_seconds() -> dict[int, tuple[str, float]]:
@@ -85,12 +83,12 @@ def measure(reader: str, batch: int, mixtures: int, slow_ms: float, render_ms: f
     dataset = numbered_batches(Blank, render_ms, 0, mixtures, batch, batch_bytes, Pool(actors, 0.4))
     rows = dataset.streaming_split(1)[0] if reader == "split" else dataset
     rendered, count = 0.0, 0
-    for number, made in enumerate(read_batches(rows)):
+    for number, made in enumerate(read_batches(rows, batch)):
         if number == 0:
             first_s = time.perf_counter() - begin
         if number == WARM_UP:
             cpu, wall, rendered, count = cpu_seconds(), time.perf_counter(), 0.0, 0
-        rendered += float(made["spent"])
+        rendered += float(made["spent"].sum())
         count += batch
         time.sleep(slow_ms / 1000 * batch)
         if number == mixtures // batch - 1:

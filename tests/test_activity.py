@@ -212,3 +212,16 @@ def test_intervals_say_what_the_frames_say(active, hop_s):
     assert (np.diff(got.ravel()) > 0).all()
     inside = [any(start <= frame * hop_s <= stop for start, stop in got) for frame in range(len(active))]
     assert inside == active
+
+
+def test_intervals_of_many_stems_are_those_of_each():
+    generator = np.random.default_rng(0)
+    lengths = [7, 0, 1, 30, 0, 12, 1, 0]
+    rows = [generator.random(length).astype(np.float32) for length in lengths]
+    rows[3][:], rows[5][:] = 1, 0  # one that sounds to its last frame, beside one that never does
+    hops_s = generator.random(len(rows))
+    times, counts = activity.stem_intervals(np.concatenate(rows), np.append(0, np.cumsum(lengths)), hops_s, 0.5)
+    each = [activity.intervals(row, hop_s, 0.5) for row, hop_s in zip(rows, hops_s, strict=True)]
+    assert counts.tolist() == [len(one) for one in each]
+    np.testing.assert_array_equal(times, np.concatenate(each))
+    np.testing.assert_array_equal(each[3], np.float32([[0, 29.5 * hops_s[3]]]))

@@ -129,6 +129,10 @@ def test_a_branch_is_no_field(path):
         ({"mixing.effects.time_stretch.low": 0}, r"mixing\.effects: time_stretch\.low \(0.*above 0"),
         ({"mixing.min_sources": 7}, r"mixing: min_sources \(7\).*max_sources \(5\)"),
         ({"training.batch_size": 9, "training.workers": 2}, r"training: batch_size \(9\).*workers \(2\)"),
+        (
+            {"training.batch_size": 2, "training.workers": 2},
+            r"batch_size \(2\) must be at least 2 for each of 2 workers",
+        ),
         ({"data.songs_from": 0.5, "data.songs_to": 0.5}, r"data: songs_from \(0\.5\)"),
         ({"training.epochs": 0, "mixing.p_musical": 2}, r"mixing\.p_musical=2.*; training\.epochs=0"),
     ],

@@ -145,6 +145,24 @@ def test_what_is_kept_fits_into_the_space_allowed(searching, library, tmp_path):
     assert set(none.kept(search).values()) == {0}
 
 
+def test_what_hears_embeddings_keeps_none(library, tmp_path):
+    """Reading them costs less than keeping them."""
+    task = registry.load("task", "attention_mil")
+    config = with_values(task.config_type(), task.presets["smoke"])
+    for samples, values in ((0, tune.grid_search([0.1, 0.2])), (5, tune.uniform(0, 0.9))):
+        search = Search(task, config, {"dropout": values}, samples)
+        assert not search.streams()
+        assert Workplace(library, None, tmp_path).kept(search) == {}
+
+
+def test_a_drawn_search_over_teachers_shares_nothing(library):
+    task = registry.load("task", "clip_tagging")
+    config = with_values(task.config_type(), {**task.presets["smoke"], "system": "custom"})
+    assert not Search(task, config, {"teacher.name": tune.choice(["crnn", "musicnn"])}, 4).streams()
+    weights = Search(task, config, {"teacher.weight": tune.uniform(0, 1)}, 4)
+    assert list(weights.streams().values()) == [4]
+
+
 def test_the_study_of_rates_and_mixing_shares_nothing():
     study = registry.load("study", "learning_rates")
     task = registry.load("task", study.task)

@@ -179,6 +179,12 @@ def test_a_model_by_folder(trained, logged, tmp_path):
         assert load_trained(str(folder), None, None, {}).thresholds == trained.thresholds
 
 
+def test_a_model_of_sound_takes_no_config(trained, tmp_path):
+    folder = str(trained.save(tmp_path / "model"))
+    with pytest.raises(UserError, match=r"'model\.width' belongs to the trained model.*leave --config out"):
+        load_trained(folder, None, None, {"model.width": "3"})
+
+
 def test_a_file_of_weights_needs_its_task(trained, tmp_path):
     torch.save(dict(trained.weights), tmp_path / "some.pth")
     with pytest.raises(UserError, match=r"some\.pth holds weights alone: .*--task tagging"):

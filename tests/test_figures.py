@@ -346,6 +346,22 @@ def test_missed_states_shares_counts_and_what_is_empty(tmp_path):
     saved(figure, tmp_path / "missed.png")
 
 
+@pytest.mark.parametrize("count", [9, 30])
+def test_words_of_rows_and_columns_do_not_meet(count):
+    """As of a small test split by frame: most classes have no example, and the last rows no false alarm."""
+    targets, decisions = np.zeros((2, 20, count), int)
+    targets[:, 2:8] = np.arange(20)[:, None] % 2
+    decisions[:10, : count - 3] = 1
+    figure = figures.missed_figure(targets, decisions, [f"class {number}" for number in range(count)])
+    figure.canvas.draw()
+    words = {
+        word: [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() == word]
+        for word in ("no example", "no false alarm")
+    }
+    assert [len(found) for found in words.values()] == [count - 6, 3]
+    assert not any(row.overlaps(column) for row in words["no false alarm"] for column in words["no example"])
+
+
 def test_missed_of_nothing_wrong(tmp_path):
     targets, _, _ = split(FIFTEEN)
     figure = figures.missed_figure(targets, targets, FIFTEEN)

@@ -289,7 +289,13 @@ def test_intervals_and_pairs_of_runs():
     first, labels = judged_outputs(), judged_outputs().labels
     better = np.where(labels == 1, np.minimum(first.scores + 0.2, 1), first.scores)
     pair = [
-        Setting({"mode": name}, pd.DataFrame({COLUMNS["ROC-AUC"]: [area]}), 1, [Judged(outputs, np.full(3, 0.5))])
+        Setting(
+            {"mode": name},
+            {"mode": name},
+            pd.DataFrame({COLUMNS["ROC-AUC"]: [area]}),
+            1,
+            [Judged(outputs, np.full(3, 0.5))],
+        )
         for name, outputs, area in (
             ("a", first, 0.7),
             ("b", Outputs(CLASSES, first.songs, labels.copy(), better), 0.8),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from timbrel import bootstrap, metrics
-from timbrel.compare import alike, compared_runs, numeric, settings_of
+from timbrel.compare import _briefly, alike, compared_runs, numeric, settings_of
 from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.figures.base import DPI
@@ -116,6 +116,7 @@ def test_runs_beside_a_study_and_by_themselves(tracker, study):
     assert len(compared_runs(tracker, [study, *runs])) == 4
     (alone,) = settings(tracker, runs[-1])
     assert list(alone.fields) == ["name"]
+    assert alone.name == alone.fields["name"]
     assert alone.table["metrics.test/roc_auc_macro"].tolist() == pytest.approx(area(0.2, 0))
 
 
@@ -152,6 +153,31 @@ def pixels(file):
     header = file.read_bytes()[:24]
     assert header.startswith(b"\x89PNG")
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+
+
+def test_values_are_short_in_tables_and_whole_in_files(tracker, log_study, tmp_path):
+    rates = (0.0123456789, 0.5, 1e-05)
+    values = {((("transfer.head_lr", rate), ("training.epochs", 16000)), 0): rate for rate in rates}
+    found = settings(tracker, log_study("short", values))
+    table = cells(comparison_table(found))
+    assert [row[0] for row in table[1:]] == ["1e-05", "0.0123", "0.5"]
+    assert [each.name for each in found] == ["head_lr 1e-05", "head_lr 0.0123", "head_lr 0.5"]
+    text = report(tracker, [log_study("short", values)], tmp_path)
+    assert "0.0123456789" not in text
+    for name in ("runs.csv", "settings.csv"):
+        with (tmp_path / name).open() as opened:
+            assert {row["transfer.head_lr"] for row in csv.DictReader(opened)} == set(map(str, rates))
+
+
+def test_values_that_few_digits_would_make_one_are_whole(tracker, log_study):
+    close = {((("transfer.head_lr", rate),), 0): 0.3 for rate in (0.12345, 0.12346)}
+    table = cells(comparison_table(settings(tracker, log_study("close", close))))
+    assert {row[0] for row in table[1:]} == {"0.12345", "0.12346"}
+
+
+def test_what_only_looks_like_a_number_stays():
+    texts = ["16000", "0.0", "12e45", "none", "(1, 2)", "", "-2.500001"]
+    assert _briefly(texts) == dict(zip(texts, ["16000", "0", "12e45", "none", "(1, 2)", "", "-2.5"], strict=True))
 
 
 def test_the_whole_report(tracker, study, tmp_path):

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -100,3 +101,13 @@ def test_a_cluster_that_does_not_answer(monkeypatch, address):
     ):
         pass
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.ray
+def test_an_unexpected_failure_says_where_rays_logs_lie(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ZeroDivisionError) as caught, ray_session():
+        1 / 0  # noqa: B018
+    (note,) = caught.value.__notes__
+    folder = Path(note.removeprefix("Ray's full logs: "))
+    assert (folder / "raylet.out").is_file()

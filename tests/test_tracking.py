@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from timbrel import tracking
 from timbrel.config import flatten, with_values
 from timbrel.errors import UserError
 from timbrel.tracking import MAX_VALUE, Tracker, code_version, default_uri, frame
@@ -49,6 +50,12 @@ def test_a_child_is_found_under_its_parent(tracker, study):
     assert tracker.get(study.id).info.status == "FINISHED"
     assert len(tracker.find({"mlflow.parentRunId": study.id}, limit=2)) == 2
     assert tracker.find({"timbrel.kind": "trial", "mlflow.parentRunId": "nobody"}) == []
+
+
+def test_more_runs_than_a_server_gives_at_a_time_are_found(tracker, study, monkeypatch):
+    monkeypatch.setattr(tracking, "PAGE", 3)
+    found = [run.info.run_id for run in tracker.find({"mlflow.parentRunId": study.id})]
+    assert len(found) == len(set(found)) == 4
 
 
 def test_a_config_is_logged_flat_and_whole(tracker, tiny_config, instrument_task):

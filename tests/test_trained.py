@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from timbrel.errors import UserError
+from timbrel.evaluation import evaluate_run
 from timbrel.predict import _in_words, _output_names, load_trained, predict_file, predict_files
 from timbrel.recording import mono_blocks, windows_of
+from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
 
 
@@ -96,6 +98,23 @@ def test_truncated_and_garbled_weights_are_refused(saved, tmp_path, keep, junk):
         (tmp_path / "damaged.pt").write_bytes(damaged)
         with pytest.raises(UserError, match=r"damaged\.pt"):
             load_weights(tmp_path / "damaged.pt")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "config.json", "thresholds.json"])
+def test_a_model_cut_short_in_mlflow_is_named_by_its_run(saved, tmp_path, tone_library, name):
+    content = (saved / name).read_bytes()
+    (saved / name).write_bytes(content[: len(content) // 2])
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = tracker.start("cut short", {})
+    run.log_folder(saved, "model")
+    for use in (
+        lambda: load_trained(run.id, tracker, None, {}),
+        lambda: evaluate_run(run.id, tone_library, {}, tracker),
+    ):
+        with pytest.raises(UserError, match=rf"run {run.id}'s artifact model") as raised:
+            use()
+        assert "timbrel-" not in str(raised.value)
+    assert len(tracker.find({})) == 1
 
 
 # Windows

@@ -57,7 +57,32 @@ def confidence(envelopes: np.ndarray) -> np.ndarray:
 
 def intervals(confidence_: np.ndarray, hop_s: float, threshold: float) -> np.ndarray:
     """Return where one stem sounds: ``(interval, 2)`` float32, start and end in s, in order and disjoint."""
-    active = np.concatenate([[False], confidence_ >= threshold, [False]])
-    edges = np.flatnonzero(np.diff(active.astype(np.int8)))
+    return stem_intervals(confidence_, np.array([0, len(confidence_)]), np.array([hop_s]), threshold)[0]
+
+
+def stem_intervals(
+    confidence_: np.ndarray, offsets: np.ndarray, hops_s: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each of many stems sounds.
+
+    Args:
+        confidence_: of all stems, one after the other: ``(frame,)``.
+        offsets: frames of stem ``t`` are ``offsets[t]:offsets[t + 1]``; int ``(stem + 1,)``.
+        hops_s: between frames, in s, ``(stem,)``.
+        threshold: from which a stem sounds.
+
+    Returns:
+        ``(interval, 2)`` float32, start and end in s, in order and disjoint; and how many of them each stem has,
+        int64 ``(stem,)``.
+    """
+    sounding = confidence_ >= threshold
+    before, after = (np.roll(sounding, shift) for shift in (1, -1))
+    there = np.diff(offsets) > 0
+    before[offsets[:-1][there]] = False
+    after[offsets[1:][there] - 1] = False
+    edges = np.stack([np.flatnonzero(sounding & ~before), np.flatnonzero(sounding & ~after) + 1], axis=1)
+    stems = np.searchsorted(offsets, edges[:, 0], side="right") - 1
+    frames = edges - offsets[stems, None]
     # Frame i is centred on i * hop, so it speaks for half a hop on either side.
-    return ((edges.reshape(-1, 2) - 0.5) * hop_s).clip(min=0).astype(np.float32)
+    times = ((frames - 0.5) * hops_s[stems, None]).clip(min=0).astype(np.float32)
+    return times, np.bincount(stems, minlength=len(hops_s))

@@ -1,6 +1,7 @@
 """Runs brought together to be compared: grouped by the settings in which they differ, with their outputs."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from timbrel import bootstrap
+from timbrel.config import short
 from timbrel.metrics import metric_name
 from timbrel.outputs import FOLDER, Outputs
 from timbrel.tracking import EVALUATION, Tracker, frame
@@ -20,6 +22,7 @@ BOOTSTRAPPED = {
     "metrics.test/loss": "binary_cross_entropy",
 }
 """By column of the table of runs, the name that ``timbrel.bootstrap`` has for a metric."""
+_FRACTION = re.compile(r"-?\d+(\.\d*|(\.\d*)?e[+-]\d+)")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Setting:
 
     fields: dict[str, str]
     """What tells this setting from the others, by config field."""
+    shown: dict[str, str]
+    """The same for people: numbers have few digits, where that keeps them apart."""
     table: pd.DataFrame
     """A row a run that was judged: see ``timbrel.tracking.frame``."""
     runs: int
@@ -64,7 +69,9 @@ class Setting:
     @property
     def name(self) -> str:
         """The setting in a few words."""
-        return ", ".join(f"{path.split('.')[-1]} {value or 'none'}" for path, value in self.fields.items())
+        if list(self.shown) == ["name"]:
+            return self.shown["name"]
+        return ", ".join(f"{path.split('.')[-1]} {value or 'none'}" for path, value in self.shown.items())
 
     @cached_property
     def draws(self) -> dict[str, np.ndarray]:
@@ -121,19 +128,26 @@ def settings_of(tracker: Tracker, runs: Sequence[Any]) -> list[Setting]:
         str(name) for name in table.columns if str(name).startswith("params.") and len(set(table[name].fillna(""))) > 1
     ] or ["name" if len(table) == 1 else "tags.timbrel.task"]
     table[differing] = table[differing].fillna("none")
+    briefly = {name: _briefly(table[name].astype(str).unique()) for name in differing}
     settings = []
     for values, group in table.groupby(differing, sort=False, dropna=False):
         finished = group[group[column].notna()]
-        named = {
-            path.removeprefix("params.").removeprefix("tags.timbrel."): str(value)
-            for path, value in zip(differing, values, strict=True)
-        }
+        names = [path.removeprefix("params.").removeprefix("tags.timbrel.") for path in differing]
+        fields = dict(zip(names, map(str, values), strict=True))
+        shown = {name: briefly[path][fields[name]] for name, path in zip(names, differing, strict=True)}
         judged = [_judged(tracker, row) for _, row in finished.iterrows()]
         kept = [each for each in judged if each is not None]
-        settings.append(Setting(named, finished, len(group), kept if len(kept) == len(judged) else []))
+        settings.append(Setting(fields, shown, finished, len(group), kept if len(kept) == len(judged) else []))
     if numeric(settings):
         return sorted(settings, key=lambda each: float(next(iter(each.fields.values()))))
     return sorted(settings, key=lambda each: -np.nan_to_num(float(each.table[column].mean()), nan=-1))
+
+
+def _briefly(values: Iterable[str]) -> dict[str, str]:
+    """Return each value of a field in few digits, or all as they are where that would make two of them one."""
+    # What is written as a fraction: a run's id, too, may look like a number.
+    brief = {value: short(float(value)) if _FRACTION.fullmatch(value) else value for value in values}
+    return brief if len(set(brief.values())) == len(brief) else {value: value for value in brief}
 
 
 def numeric(settings: Sequence[Setting]) -> str | None:

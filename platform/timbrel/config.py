@@ -113,6 +113,13 @@ def from_tree(config_type: type[Config], tree: Mapping[str, Any]) -> Config:
     return config
 
 
+def short(value: Any) -> str:
+    """Return a value of a field, or of fields of a branch, for people."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={short(each)}" for name, each in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def assignments(texts: Iterable[str], what: str = "--config") -> dict[str, str]:
     """Parse ``["mixing.p_musical=0.6", ...]`` into a mapping.
 

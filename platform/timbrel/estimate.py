@@ -92,7 +92,7 @@ def measure(
     torch.set_num_threads(threads)
     try:
         learner = Learner(task, config, device, teacher=_teacher(task, config, teaching))
-        rows = np.arange(config.training.batch_size // config.training.workers) % MIXTURES
+        rows = np.arange(config.training.worker_batch_size) % MIXTURES
         batch = {name: values[rows] for name, values in some.items()}
         learner.train_epoch([batch])
         begin = time.perf_counter()

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ import ray.tune
 from timbrel import config as configs
 from timbrel import registry
 from timbrel.compare import compared_runs, settings_of
+from timbrel.embeddings.store import common_names
 from timbrel.errors import UserError
 from timbrel.launch import Workplace, announce, follow, train_trials
 from timbrel.outputs import FOLDER
+from timbrel.patience import ServerGoneError
 from timbrel.rejudge import judge_trial
 from timbrel.report import columns_of, comparison_table, report
 from timbrel.runtime import ray_session
@@ -45,6 +48,7 @@ def train_once(
         folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(task.name, fingerprint)
         tags |= {"timbrel.kind": "train", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
         train_trials(Search(task, config), place, tags, parent, resume=earlier is not None)
+        shutil.rmtree(place.storage / folder)
     (run,) = place.tracker.find({"timbrel.folder": folder}, limit=1)
     print(f"{task.name}: run {run.info.run_id} finished; test {_figures(task, run.data.metrics)}")
     return str(run.info.run_id)
@@ -73,9 +77,14 @@ def run_study(
     study.check(config)
     tags = place.tags(config, task=task.name, study=study.name)
     count = samples or study.samples
+    if study.over_embeddings:
+        names = common_names(place.library, config.data.all_datasets)
+        config = configs.with_values(config, dict.fromkeys(study.over_embeddings, names[0]))
+        study = study.of_embeddings(names, drawn=count > 0)
     with ray_session(dashboard=study.early_stopping and not dry_run):
         config = place.settled(task, config)
-        what = [study.name, config, tags["timbrel.data_digest"], sorted(study.space), list(seeds), count, preset]
+        space = [(path, study.describe(path)) for path in sorted(study.space)]
+        what = [study.name, config, tags["timbrel.data_digest"], space, list(seeds), count, preset]
         fingerprint = configs.fingerprint(*what)
         first = _pretraining(study, config, place, preset)
         if not resume:
@@ -89,7 +98,7 @@ def run_study(
         earlier = _earlier(place, fingerprint) if resume else None
         folder = earlier.data.tags["timbrel.folder"] if earlier else _new_folder(study.name, fingerprint)
         own = {"timbrel.kind": "study", "timbrel.fingerprint": fingerprint, "timbrel.folder": folder}
-        with _parent_run(study, config, place.tracker, tags | own, earlier) as parent:
+        with _parent_run(study, config, place.tracker, place.storage / folder, tags | own, earlier) as parent:
             if first:
                 config = _pretrained(study, config, first, place, parent.id)
                 parent.set_tags({"timbrel.pretrained": configs.flatten(config)[study.pretraining.target]})  # type: ignore[union-attr]
@@ -117,7 +126,7 @@ def run_rules(study: Study, task: Task, run_id: str, values: Mapping[str, Any], 
         tracker.artifacts(run_id, MODEL) as model,
         tracker.artifacts(run_id, FOLDER) as outputs,
         ray_session(),
-        _parent_run(study, config, tracker, tags | own) as parent,
+        _parent_run(study, config, tracker, home, tags | own) as parent,
     ):
         search = Search(task, config, study.space, metric=study.metric, mode=study.mode)
         trainable = ray.tune.with_parameters(
@@ -150,9 +159,12 @@ def _search(study: Study, task: Task, config: Experiment, seeds: Sequence[int], 
 
 @contextlib.contextmanager
 def _parent_run(
-    study: Study, config: Experiment, tracker: Tracker, tags: Mapping[str, str], earlier: Any = None
+    study: Study, config: Experiment, tracker: Tracker, home: Path, tags: Mapping[str, str], earlier: Any = None
 ) -> Iterator[Run]:
-    """Open a study's run in MLflow, compare the trials at the end, and close it whatever happens."""
+    """Open a study's run in MLflow, compare the trials at the end, and close it whatever happens.
+
+    ``home`` is the study's folder, which is removed when all is told.
+    """
     parent = tracker.reopen(earlier.info.run_id) if earlier else tracker.start(study.name, tags)
     if not earlier:
         parent.log_config(config)
@@ -164,9 +176,14 @@ def _parent_run(
     except KeyboardInterrupt:
         status = "KILLED"
         raise
+    except ServerGoneError:
+        status = ""
+        raise
     finally:
-        _log_report(tracker, parent)
-        parent.close(status)
+        if status:
+            _log_report(tracker, parent)
+            parent.close(status)
+    shutil.rmtree(home)
     print(f"compare the trials side by side:\n    {tracker.ui_command}")
 
 

@@ -1,7 +1,6 @@
 """Everything that a search's trials need, brought together once; and the search followed to its end."""
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from timbrel.embeddings.live import live_teacher
 from timbrel.estimate import Estimate, check_disk, duration, estimate, size
 from timbrel.library import Library
 from timbrel.mixing.index import build_index, missing_examples
-from timbrel.mixing.pool import example_bytes
+from timbrel.patience import ServerGoneError
 from timbrel.runtime import Share, share_cluster
+from timbrel.safety import without_secrets
 from timbrel.search import Search, run_trials
 from timbrel.settings import Experiment
 from timbrel.study import TRAINED_FIRST
@@ -24,8 +24,9 @@ from timbrel.teaching.parts import Parts, network_key
 from timbrel.teaching.teacher import teacher_of
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel, load_weights
-from timbrel.training.run import evaluation_key, render_evaluation_sets
-from timbrel.training.trial import Job, TrialConfigs, run_trial, with_embeddings
+from timbrel.training.checkpoints import drop_damaged, keep_reserve
+from timbrel.training.run import evaluation_key, render_evaluation_sets, training_bytes
+from timbrel.training.trial import MIXTURES, Job, TrialConfigs, run_trial, with_embeddings
 from timbrel.trial_log import TrialLog
 
 
@@ -54,10 +55,21 @@ class Workplace:
     def interrupted(self, fingerprint: str) -> Any:
         """Return the newest MLflow run with this fingerprint that did not finish and can be taken up again, or None."""
         for run in self.tracker.find({"timbrel.fingerprint": fingerprint}):
-            folder = run.data.tags.get("timbrel.folder")
-            if run.info.status != "FINISHED" and folder and (self.storage / folder / "tune").is_dir():
+            folder = run.data.tags.get("timbrel.folder", "")
+            # What others wrote on a tracking server must not lead out of the storage, to be read or removed.
+            plain = folder not in ("", ".", "..") and Path(folder).name == folder
+            if run.info.status != "FINISHED" and plain and (self._left(folder) or not self._begun(run, folder)):
                 return run
         return None
+
+    def _left(self, folder: str) -> bool:
+        return (self.storage / folder).is_dir()
+
+    def _begun(self, run: Any, folder: str) -> bool:
+        """Return whether trials were begun: a study may have been killed before, while it pre-trained."""
+        return run.data.tags["timbrel.kind"] != "study" or bool(
+            self.tracker.find({"timbrel.folder": folder, "timbrel.kind": "trial"}, limit=1)
+        )
 
     def settled(self, task: Task, config: Experiment) -> Experiment:
         """Return a config with what depends on the library, and on the cluster that Ray is connected to, filled in."""
@@ -80,17 +92,33 @@ class Workplace:
     def kept(self, search: Search) -> dict[str, int]:
         """Return up to which example each stream that several trials share is kept on disk, in the space allowed."""
         shared = [key for key, trials in search.streams().items() if trials > 1]
-        each = self.share_gb * 1e9 / max(1, len(shared)) / _mixture_bytes(search)
+        if not shared:
+            return {}
+        each = self.share_gb * 1e9 / len(shared) / self.example_bytes(search)
         return {key: min(_examples(search.base), int(each)) for key in shared}
+
+    def example_bytes(self, search: Search) -> int:
+        """Return how large the training examples of a search's trials are, apart from their labels: the largest.
+
+        Raises:
+            UserError: the library lacks the embeddings that examples are to carry.
+        """
+        return max(
+            training_bytes(search.task, with_embeddings(search.task, config, self.library))
+            for config in search.configurations()
+        )
 
 
 def train_trials(
     search: Search, place: Workplace, tags: Mapping[str, str], parent: str | None, *, resume: bool
 ) -> None:
-    """Train all trials of a search to the end, or say by an exception why not."""
+    """Train all trials of a search to the end, or say by an exception why not; see ``follow`` for what is left."""
     task, tracker = search.task, place.tracker
     folder = place.storage / tags["timbrel.folder"]
     share = place.share(search)
+    if resume:
+        for line in _drop_damaged(tracker, folder):
+            print(line)
     known = search.configurations()
     for line in missing_examples(place.library, task, search.base):
         print(line)
@@ -128,6 +156,15 @@ def train_trials(
     follow(search, trainable, folder, tracker, tags, parent, concurrent=share.concurrent, epochs=epochs, resume=resume)
 
 
+def _drop_damaged(tracker: Tracker, folder: Path) -> Iterator[str]:
+    """Remove damaged checkpoints of trials that are to go on, and yield a line for each."""
+    for run in tracker.find({"timbrel.folder": folder.name}):
+        trial = run.data.tags.get("timbrel.trial")
+        if trial and run.info.status != "FINISHED":
+            for damaged in drop_damaged(folder / trial):
+                yield f"the checkpoint {damaged} was damaged and is removed: what it held is trained again"
+
+
 def follow(
     search: Search,
     trainable: Any,
@@ -140,26 +177,43 @@ def follow(
     epochs: int,
     resume: bool = False,
 ) -> None:
-    """Run a search's trials, each of so many epochs, with a log and a progress bar, and clear its folder away.
+    """Run a search's trials, each of so many epochs, with a log and a progress bar.
+
+    What is left in its folder serves resuming alone: remove it when nothing remains to be told to MLflow.
 
     Raises:
         Interrupted: Ctrl-C; trials are left to be resumed.
     """
     configs_of = TrialConfigs(search.task.name, configs.to_json(search.base))
-    log = TrialLog(tracker.uri, tags, parent, configs_of, epochs, search.count)
+    if resume:
+        _tidy(folder)
+    log = TrialLog(tracker.uri, tags, parent, configs_of, epochs, search.count, search.metric, search.mode)
+    keep_reserve(folder)
     try:
-        results = run_trials(search, trainable, folder, log, concurrent=concurrent, resume=resume)
-    finally:
-        # Ctrl-C ends trials without telling the log, so their runs are still open.
-        runs = [run for run in tracker.find({"timbrel.folder": folder.name}) if run.info.run_id != parent]
-        left_open = [run for run in runs if run.info.status == "RUNNING"]
-        for run in left_open:
-            tracker.reopen(run.info.run_id).close("KILLED")
+        try:
+            results = run_trials(search, trainable, folder, log, concurrent=concurrent, resume=resume)
+        finally:
+            # Ctrl-C ends trials without telling the log, so their runs are still open.
+            runs = [run for run in tracker.find({"timbrel.folder": folder.name}) if run.info.run_id != parent]
+            left_open = [run for run in runs if run.info.status == "RUNNING"]
+            for run in left_open:
+                tracker.reopen(run.info.run_id).close("KILLED")
+    except ServerGoneError as error:
+        raise ServerGoneError(
+            f"{error}: what it has not been told lies in {folder}; start it again, then the same command with --resume "
+            "sends it and goes on."
+        ) from None
     if results.errors:
         raise results.errors[0]
     if left_open or len(runs) < search.count:
         raise Interrupted("the same command with --resume goes on where it was")
-    shutil.rmtree(folder)  # the models are in MLflow, and checkpoints serve resuming alone
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a command that is no longer there left: notes of failures, and mixtures that nobody finishes."""
+    for pattern in ("*-failure.json", f"{MIXTURES}/*/*.claim", f"{MIXTURES}/*/*.part"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def announce(search: Search, place: Workplace, what: str) -> Estimate:
@@ -172,7 +226,7 @@ def announce(search: Search, place: Workplace, what: str) -> Estimate:
     streams = search.streams()
     total = _examples(search.base)
     read = sum((streams[key] - 1) * limit for key, limit in kept.items())
-    shared_bytes = sum(kept.values()) * _mixture_bytes(search)
+    shared_bytes = sum(kept.values()) * place.example_bytes(search) if kept else 0
     trials = search.configurations() * (search.count if search.samples else 1)
     cost = estimate(
         search.task,
@@ -192,7 +246,7 @@ def announce(search: Search, place: Workplace, what: str) -> Estimate:
         f"{what}: {cost.trials} trial{'s' * (cost.trials > 1)} of {each}, {share.concurrent} at a time\n"
         f"  time: about {duration(cost.seconds)}{stopped}; {1000 * cost.mixing_s:.0f} ms of CPU to mix an example, "
         f"{cost.step_s:.2f} s a training step, measured here\n"
-        f"  disk: about {size(cost.scratch_bytes)} in {place.storage} while it runs{mixtures}; "
+        f"  disk: about {size(cost.scratch_bytes)} in {without_secrets(str(place.storage))} while it runs{mixtures}; "
         f"{size(cost.logged_bytes)} in MLflow for good; {size(free)} are free",
         flush=True,
     )
@@ -218,7 +272,7 @@ def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:
     Raises:
         UserError: there is none of them, or the file is not one of weights.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir():
         return dict(TrainedModel.load(path).weights)
     if path.suffix or path.exists():
@@ -230,7 +284,3 @@ def resolve_weights(tracker: Tracker, name: str) -> dict[str, Any]:
 def _examples(config: Experiment) -> int:
     """Return how many mixtures a run trains on."""
     return config.training.epochs * config.training.examples_per_epoch
-
-
-def _mixture_bytes(search: Search) -> int:
-    return example_bytes(search.base.mixing, search.task.example_maker(search.base))

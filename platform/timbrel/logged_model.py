@@ -14,6 +14,7 @@ import pandas as pd
 
 import timbrel
 from timbrel.errors import UserError
+from timbrel.tracking import Tracker
 from timbrel.trained import DATA, TrainedModel
 
 
@@ -72,6 +73,22 @@ class LoggedModel:
             raise UserError("the clips hold NaN or infinite values: mend or leave them out.")
         rows = [row.astype(np.float64) for row in self.trained.probabilities(clips)]
         return pd.DataFrame(rows, columns=list(self.trained.classes))
+
+
+def load_model(source: str, tracking_uri: str = "") -> LoggedModel:
+    """Load a model from a folder, or by the id of its run, without asking its ``MLmodel`` what to import.
+
+    MLflow's own ``load_model`` imports the module that ``MLmodel`` names, from the artifact if it says so. What Timbrel
+    logs names this module and holds no code; of a model that others could write to, only they know.
+
+    Raises:
+        UserError: there is no such model, or a file of it is damaged or holds more than data.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return LoggedModel(TrainedModel.load(folder))
+    with Tracker(tracking_uri).artifacts(source, "model") as downloaded:
+        return LoggedModel(TrainedModel.load(downloaded))
 
 
 def _load_pyfunc(path: str) -> LoggedModel:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import ray
 from tqdm import tqdm
 
+from timbrel import config as configs
 from timbrel import registry
 from timbrel.errors import UserError
 from timbrel.figures import activity_figure
+from timbrel.library import safe_name
 from timbrel.recording import mono_blocks, windows_of
 from timbrel.spread import spread
 from timbrel.task import Predictor, Task
@@ -38,14 +41,15 @@ def load_trained(source: str, tracker: Tracker, task: str | None, values: Mappin
         source: a run's id, a folder (exported, or a run's ``model``), or a file of published weights.
         tracker: where runs are looked for.
         task: for a file of weights, the task that knows the network.
-        values: for a file of weights, what the user says of it, by config field.
+        values: what the user says of it, by config field: of a file of weights all that it doesn't say, of a trained
+            model how it gets what it hears (``Task.given_later``).
 
     Raises:
-        UserError: no such model, or a file of weights of which too little was said.
+        UserError: no such model, a file of weights of which too little was said, or a value that is part of the model.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
-        return TrainedModel.load(path)
+        return _told(TrainedModel.load(path), values)
     if path.is_file() or path.suffix in WEIGHT_FILES:
         weights = load_weights(path)
         if task is None:
@@ -58,7 +62,21 @@ def load_trained(source: str, tracker: Tracker, task: str | None, values: Mappin
         thresholds = dict.fromkeys(chosen.classes(config), UNKNOWN_THRESHOLD)
         return TrainedModel(chosen, config, thresholds, model.state_dict())
     with tracker.artifacts(source, "model") as folder:
-        return TrainedModel.load(folder)
+        return _told(TrainedModel.load(folder), values)
+
+
+def _told(trained: TrainedModel, values: Mapping[str, Any]) -> TrainedModel:
+    """Return a trained model with what is said of it later in its config.
+
+    Raises:
+        UserError: it is part of the model.
+    """
+    allowed = trained.task.given_later
+    for path in values:
+        if path not in allowed:
+            takes = f"only {', '.join(allowed)} can be given" if allowed else "leave --config out"
+            raise UserError(f"'{path}' belongs to the trained model of task {trained.task.name}: {takes}.")
+    return replace(trained, config=configs.with_values(trained.config, values))
 
 
 def predict_files(files: Sequence[Path], trained: TrainedModel, out: Path) -> None:
@@ -199,8 +217,9 @@ def _output_names(files: Sequence[Path]) -> list[str]:
     """Return a name for each file's outputs: its own without the ending, numbered where several share one."""
     names: list[str] = []
     for file in files:
-        name, number = file.stem, 2
+        own = file.stem if file.stem.strip(".") else safe_name(file.name)  # of "..wav" it would be a folder's
+        name, number = own, 2
         while name in names:
-            name, number = f"{file.stem}-{number}", number + 1
+            name, number = f"{own}-{number}", number + 1
         names.append(name)
     return names

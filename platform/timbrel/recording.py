@@ -12,6 +12,8 @@ import soxr
 
 from timbrel.errors import UserError
 
+_LOCAL = ("-protocol_whitelist", "file")
+"""ffmpeg follows playlists, which may name addresses on a network: of those it opens none."""
 BLOCK_S = 30.0
 """Audio is read this much at a time, so that long files need little memory."""
 
@@ -91,7 +93,7 @@ def _by_ffmpeg(file: Path, rate: int, why: str) -> Iterator[np.ndarray]:
             "reads the rest."
         )
     channels = _channels(file)
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(file.absolute()), "-map", "0:a:0"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *_LOCAL, "-i", str(file.absolute()), "-map", "0:a:0"]
     command += ["-ar", str(rate), "-f", "f32le", "-"]
     wanted = 4 * channels * round(BLOCK_S * rate)
     with tempfile.TemporaryFile() as errors:
@@ -111,7 +113,8 @@ def _by_ffmpeg(file: Path, rate: int, why: str) -> Iterator[np.ndarray]:
 
 
 def _channels(file: Path) -> int:
-    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=channels", "-of", "csv=p=0"]
+    command = ["ffprobe", "-v", "error", *_LOCAL, "-select_streams", "a:0"]
+    command += ["-show_entries", "stream=channels", "-of", "csv=p=0"]
     answer = subprocess.run([*command, str(file.absolute())], capture_output=True, check=False)
     text = answer.stdout.decode(errors="replace").strip().strip(",")
     if answer.returncode or not text.isdigit() or not int(text):

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from timbrel.errors import unknown_name
+from timbrel.same_code import check_installed
 
 Kind = Literal["task", "source", "study"]
 _GROUPS: dict[Kind, str] = {"task": "timbrel.tasks", "source": "timbrel.sources", "study": "timbrel.studies"}
@@ -22,9 +23,11 @@ def load(kind: Kind, name: str) -> Any:
     """Return the installed task, source or study called ``name``.
 
     Raises:
-        UserError: no such name is installed; the message suggests the nearest.
+        UserError: no such name is installed; the message suggests the nearest, or says that the working tree declares
+            what is not installed yet.
     """
     for entry in entry_points(group=_GROUPS[kind]):
         if entry.name == name:
             return entry.load()
+    check_installed()
     raise unknown_name(kind, name, names(kind))

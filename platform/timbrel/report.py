@@ -33,7 +33,7 @@ def comparison_table(settings: Sequence[Setting]) -> str:
     rows = []
     for setting in settings:
         judged = len(setting.table)
-        row = dict(setting.fields)
+        row = dict(setting.shown)
         row["runs"] = f"{judged}" + (f" of {setting.runs}" if judged < setting.runs else "")
         for label, column in columns_of(_task_of(setting)).items():
             if column in setting.table:

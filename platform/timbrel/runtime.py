@@ -6,12 +6,13 @@ import math
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from timbrel.errors import UserError
+from timbrel.errors import UserError, one_line
 from timbrel.mixing.actors import Pool, check_room
+from timbrel.same_code import check_installed, check_nodes, check_submitted
 
 ENVIRONMENT = {
     # How often a run's controller looks for reports; at the default of 2 s short epochs would wait for it.
@@ -47,8 +48,8 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     study with early stopping would hang, because Ray frees a stopped trial's workers through the dashboard's API.
 
     Raises:
-        UserError: no cluster answers; or the dashboard is asked for, and the cluster has none, or another Ray is on
-            this machine.
+        UserError: no cluster answers, or one with other versions or other code than this process; or the dashboard is
+            asked for, and the cluster has none, or another Ray is on this machine.
     """
     import ray
     from ray._private import services
@@ -62,6 +63,8 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     if address:
+        check_submitted()
+        check_installed()
         _knock(address)
     try:
         context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **local)
@@ -69,6 +72,11 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         if not address:
             raise
         raise _no_cluster(address, error) from None
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        told = one_line(str(error)).rstrip(".")
+        raise UserError(f"RAY_ADDRESS={address} is a cluster of other versions: {told}; install the same.") from None
     except Exception as error:  # Ray has no class of its own for this one
         if "timed out during startup" not in str(error):
             raise
@@ -94,9 +102,22 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong reaches the user as an exception
     try:
+        if address:
+            check_nodes()
         yield
+    except Exception as error:
+        error.add_note(_where_logs_are(getattr(context, "address_info", {}), address))  # shown where a traceback is
+        raise
     finally:
         ray.shutdown()
+
+
+def _where_logs_are(info: Mapping[str, Any], address: str | None) -> str:
+    """Return a sentence that says where Ray's own logs of a session lie."""
+    folder = f"{info.get('session_dir') or '/tmp/ray/session_latest'}/logs"
+    if address:
+        return f"Ray's full logs: {folder} on each node of {address}, or `ray logs cluster`."
+    return f"Ray's full logs: {folder}"
 
 
 def _knock(address: str) -> None:

@@ -89,11 +89,18 @@ class Training:
     precision: Literal["bf16", "float32"] = "bf16"
     """bf16: autocast, about three times faster on recent CPUs and on GPUs; float32: everywhere."""
     workers: Annotated[int, Ge(1)] = 1
-    """Ray Train workers, which share each batch equally; on a cluster with GPUs one GPU each."""
+    """Ray Train workers, which share each batch equally; on a cluster with GPUs one GPU each. They learn what one would
+    from the same batches, except where docs/configuration.md says otherwise: batch norm on CPUs is over each worker's
+    share, and random numbers (dropout, augmentation) are others."""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.workers:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of workers ({self.workers})")
+        if self.worker_batch_size < 2:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be at least 2 for each of {self.workers} workers: one example "
+                "has nothing to be normalised with"
+            )
         if self.schedule == "two_stage":
             self._check_switches()
 
@@ -111,6 +118,11 @@ class Training:
     def examples_per_epoch(self) -> int:
         """Mixtures an epoch."""
         return self.batches_per_epoch * self.batch_size
+
+    @property
+    def worker_batch_size(self) -> int:
+        """Mixtures of each batch that a worker learns from."""
+        return self.batch_size // self.workers
 
     def stage_at(self, epoch: int) -> int:
         """Return how many switches lie behind in the ``epoch``-th epoch (the first is 0): 0 is Adam, from 1 on SGD."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from timbrel import metrics
+from timbrel import metrics, whole_batch
 from timbrel.errors import UserError
 from timbrel.mixing.examples import ExampleMaker
 from timbrel.mixing.index import StemIndex
@@ -62,6 +62,9 @@ class Task(ABC, Generic[ExperimentT]):
     judged_by: tuple[str, ...] = ()
     """Fields of ``evaluation``, by dotted path, that `timbrel evaluate` may change too: they say how a model is judged,
     and are no part of it."""
+    given_later: tuple[str, ...] = ()
+    """Config fields that `timbrel predict` and `timbrel export` may set of a trained model: they say how it gets what
+    it hears, and are no part of it."""
     predictor: "Predictor | None" = None
     """What `timbrel predict` does with a recording; None: probabilities of the classes, second by second."""
 
@@ -189,15 +192,18 @@ class Task(ABC, Generic[ExperimentT]):
         Here: binary cross-entropy of logits ``(batch, class)``, averaged over what was judged of the batch; 0 if
         nothing was.
 
+        Of several workers each is given its share of the batch, and steps by the mean of all gradients. So the mean
+        over workers of each term should be its value on the whole batch: see ``timbrel.whole_batch`` for what is no
+        plain mean over examples.
+
         Args:
             outputs: the model's, as float32.
             batch: the examples' columns, such as ``labels`` ``(batch, class)``, NaN where nobody judged.
             config: of the experiment.
         """
         labels = batch["labels"]
-        judged = ~labels.isnan()
         each = nn.functional.binary_cross_entropy_with_logits(outputs, labels.nan_to_num(), reduction="none")
-        return {"loss": (each * judged).sum() / judged.sum().clamp(min=1)}
+        return {"loss": whole_batch.mean_where(each, ~labels.isnan())}
 
     def predictions(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what is kept of the model's outputs on an evaluation set, by name. Here: probabilities, ``scores``."""

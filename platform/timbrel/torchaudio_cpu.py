@@ -43,4 +43,7 @@ except OSError:
 
 import torchaudio.transforms  # noqa: E402  after the stand-in, on which it depends
 
-__all__ = ["torchaudio"]
+STAND_IN = not hasattr(sys.modules.get("torchaudio._extension"), "__file__")
+"""Whether the extension is replaced."""
+
+__all__ = ["STAND_IN", "torchaudio"]

@@ -7,16 +7,14 @@ a trial.
 
 import contextlib
 import getpass
-import http.client
 import logging
 import math
 import os
+import shutil
 import sqlite3
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +26,14 @@ import pandas as pd
 import timbrel
 from timbrel import config as configs
 from timbrel.errors import UserError
+from timbrel.patience import PatientClient, Wait, knock
+from timbrel.safety import split_login, without_secrets
 
 # MLflow reports on itself and on how its database is set up; neither is news to a user of ours.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # in the middle of a progress bar
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -40,6 +41,8 @@ EXPERIMENT = "timbrel"
 """The MLflow experiment that all runs belong to unless the user names another."""
 EVALUATION = "timbrel.evaluation"
 """Tag: what a run's evaluation examples depend on; runs whose tags and data digests agree were judged on the same."""
+PAGE = 1000
+"""Runs that a server is asked for at a time."""
 MAX_VALUE = 500
 """Characters of a parameter's value; MLflow refuses longer ones on some stores."""
 
@@ -53,7 +56,9 @@ class Tracker:
     """One MLflow tracking server or database."""
 
     def __init__(self, uri: str = "", experiment: str = EXPERIMENT) -> None:
-        self.uri = uri or default_uri()
+        self.uri, user, password = split_login(uri or default_uri())
+        if user:  # MLflow's own variables: an address ends up in messages and files
+            os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = user, password
         self.experiment = experiment
 
     @property
@@ -61,7 +66,10 @@ class Tracker:
         """The line that opens what was logged in a browser."""
         if self.uri.startswith("http"):
             return f"open {self.uri}"
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        here = f"sqlite:///{Path.cwd()}/"
+        uri = self.uri.replace(here, "sqlite:///", 1)  # the line is given where the command was
+        shown = without_secrets(uri)
+        return f"mlflow ui --backend-store-uri {shown.replace('sqlite:///~', 'sqlite:///$HOME')}"
 
     @cached_property
     def client(self) -> Any:
@@ -70,13 +78,27 @@ class Tracker:
         from mlflow.tracking import MlflowClient
         from sqlalchemy.exc import SQLAlchemyError
 
-        if self.uri.startswith(("http://", "https://")):
-            self._knock()
+        served = self.uri.startswith(("http://", "https://"))
+        if served and (refusal := knock(self.uri)) is not None:
+            raise UserError(
+                f"no MLflow server answers at {self.uri} ({refusal}): start it, or unset MLFLOW_TRACKING_URI."
+            )
         try:
             with self._database():
-                return MlflowClient(tracking_uri=self.uri)
+                client = MlflowClient(tracking_uri=self.uri)
         except (MlflowException, SQLAlchemyError, ImportError) as error:
             raise self._unusable(error) from None
+        return PatientClient(client, self.uri) if served else client
+
+    def rejoin(self) -> "Tracker":
+        """Connect to a server that was there when the work began, and wait for it if it is away.
+
+        Raises:
+            ServerGoneError: it was waited for in vain.
+        """
+        if self.uri.startswith(("http://", "https://")):
+            Wait(self.uri).until_it_answers()
+        return self
 
     def check(self) -> None:
         """Open the store, so that one which can't be used is known before the work.
@@ -101,6 +123,8 @@ class Tracker:
         file = Path(name)
         _check_database(file)
         with filelock.FileLock(file.with_name(f".{file.name}.lock")):
+            for abandoned in file.parent.glob(f".{file.name}-*"):  # by one who was killed
+                shutil.rmtree(abandoned, ignore_errors=True)
             if not file.exists():
                 with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as draft:
                     MlflowClient(tracking_uri=f"sqlite:///{Path(draft) / file.name}")
@@ -116,7 +140,14 @@ class Tracker:
         all_tags = {**tags, "mlflow.runName": name, "mlflow.user": getpass.getuser(), **code_version()}
         if parent:
             all_tags["mlflow.parentRunId"] = parent
-        run = self.client.create_run(self._experiment_id, tags=all_tags, start_time=int(time.time() * 1000))
+        all_tags = {key: without_secrets(value) for key, value in all_tags.items()}
+        began, asked_again = int(time.time() * 1000), getattr(self.client, "asked_again", 0)
+        run = self.client.create_run(self._experiment_id, tags=all_tags, start_time=began)
+        if getattr(self.client, "asked_again", 0) > asked_again:
+            # The server may have made one before it was gone, and could not say so.
+            for other in self.client.search_runs([self._experiment_id], f"attributes.start_time = {began}"):
+                if other.data.tags == run.data.tags and other.info.run_id != run.info.run_id:
+                    self.client.delete_run(other.info.run_id)
         return Run(self, run.info.run_id)
 
     def reopen(self, run_id: str) -> "Run":
@@ -124,13 +155,25 @@ class Tracker:
         self.client.update_run(run_id, status="RUNNING")
         return Run(self, run_id)
 
-    def find(self, tags: Mapping[str, str], limit: int = 1000) -> list[Any]:
-        """Return the MLflow runs that carry all of ``tags``, newest first."""
+    def delete(self, run_id: str) -> None:
+        """Take a run away; `mlflow gc` would remove it for good."""
+        self.client.delete_run(run_id)
+
+    def find(self, tags: Mapping[str, str], limit: int = 0) -> list[Any]:
+        """Return the MLflow runs that carry all of ``tags``, newest first, at most ``limit``; 0: all."""
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self.client.search_runs(
-            [self._experiment_id], query, order_by=["attributes.start_time DESC"], max_results=limit
-        )
-        return list(found)
+        found: list[Any] = []
+        page = None
+        while page is None or (page.token and not limit):
+            page = self.client.search_runs(
+                [self._experiment_id],
+                query,
+                order_by=["attributes.start_time DESC"],
+                max_results=limit or PAGE,
+                page_token=page.token if page else None,
+            )
+            found += page
+        return found
 
     def get(self, run_id: str) -> Any:
         """Return an MLflow run.
@@ -164,7 +207,11 @@ class Tracker:
         if path not in {entry.path for entry in self.client.list_artifacts(run_id)}:
             raise UserError(f"run {run_id} has no '{path}' artifact: it did not finish, or it is a study's parent run.")
         with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
-            yield Path(self.client.download_artifacts(run_id, path, folder))
+            downloaded = Path(self.client.download_artifacts(run_id, path, folder))
+            try:
+                yield downloaded
+            except UserError as error:  # what is wrong with it is wrong with the run, not with a copy that goes away
+                raise UserError(str(error).replace(f"{folder}/", f"run {run_id}'s artifact ")) from None
 
     def config(self, run_id: str, task: Any) -> Any:
         """Return the config that a run was logged with, as the task reads it."""
@@ -192,18 +239,6 @@ class Tracker:
             existing = self.client.get_experiment_by_name(self.experiment)
         return str(existing.experiment_id)
 
-    def _knock(self) -> None:
-        """Ask an HTTP server for a sign of life: MLflow itself would retry for minutes before it complains."""
-        try:
-            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=10):
-                pass
-        except urllib.error.HTTPError:
-            pass  # it answered; whether it lets us in is seen at the first request
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise UserError(
-                f"no MLflow server answers at {self.uri} ({error}): start it, or unset MLFLOW_TRACKING_URI."
-            ) from None
-
 
 class Run:
     """An open MLflow run."""
@@ -221,7 +256,7 @@ class Run:
     def log_config(self, config: Any) -> None:
         """Log a config's fields as parameters and the whole of it as ``config.json``."""
         self.log_params(configs.flatten(config))
-        self.tracker.client.log_text(self.id, configs.to_json(config), "config.json")
+        self.log_text(configs.to_json(config), "config.json")
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics in one request; undefined ones (NaN) are left out, as a chart should show a gap."""
@@ -237,8 +272,8 @@ class Run:
         return set(self.tracker.history(self.id, metric))
 
     def log_text(self, text: str, path: str) -> None:
-        """Store a text as an artifact."""
-        self.tracker.client.log_text(self.id, text, path)
+        """Store a text as an artifact, without secrets."""
+        self.tracker.client.log_text(self.id, without_secrets(text), path)
 
     def log_figure(self, figure: Any, path: str) -> None:
         """Store a matplotlib figure as a PNG artifact."""
@@ -254,7 +289,7 @@ class Run:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         for key, value in tags.items():
-            self.tracker.client.set_tag(self.id, key, value)
+            self.tracker.client.set_tag(self.id, key, without_secrets(value))
 
     def close(self, status: str = "FINISHED") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
@@ -321,5 +356,5 @@ def frame(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def _text(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    text = without_secrets(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -12,6 +12,7 @@ In a run's artifacts these files are the data of an MLflow model, in its folder 
 
 import itertools
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from timbrel import config as configs
 from timbrel import registry
 from timbrel.errors import UserError
 from timbrel.mixing.notes import NO_NOTES
+from timbrel.safety import without_secrets
 from timbrel.settings import Experiment
 from timbrel.task import Task
 from timbrel.training.loop import heard, predict
@@ -74,8 +76,9 @@ class TrainedModel:
     def save(self, folder: Path) -> Path:
         """Write the files of the layout above into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(self.weights), folder / "weights.pt")
-        (folder / "config.json").write_text(configs.to_json(self.config))
+        with (folder / "weights.pt").open("wb") as file:  # opened here, so that a full disk is told from a defect
+            torch.save(dict(self.weights), file)
+        (folder / "config.json").write_text(without_secrets(configs.to_json(self.config)))
         facts = {"task": self.task.name, "version": timbrel.__version__, "thresholds": self.thresholds}
         (folder / "thresholds.json").write_text(json.dumps(facts, indent=2))
         return folder
@@ -119,8 +122,8 @@ class TrainedModel:
             yield from ({name: rows[i] for name, rows in found.items()} for i in range(len(batch)))
 
 
-def load_weights(path: Path) -> dict[str, Any]:
-    """Read a ``state_dict``; nothing in the file is executed.
+def load_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a ``state_dict``, or the state of a run, to a device; nothing in the file is executed.
 
     Raises:
         UserError: the file is missing, damaged, or holds more than tensors.
@@ -128,10 +131,13 @@ def load_weights(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no file of weights at {path}.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # what follows says enough
+            state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler stumble in any way
         raise UserError(
-            f"{path} is no readable file of weights ({(str(error) or type(error).__name__).splitlines()[0]})."
+            f"{path} is no readable file of weights ({(str(error) or type(error).__name__).splitlines()[0]}): fetch or "
+            "train it again."
         ) from None
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state_dict.")

@@ -1,26 +1,26 @@
-"""The driver's side of trials: every one of them in MLflow, and one progress bar."""
+"""The driver's side of trials: every one of them in MLflow, and one line that says how far they are."""
 
 import math
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import ray.cloudpickle
 import ray.tune
-from tqdm import tqdm
 
 from timbrel.compare import Judged, intervals
-from timbrel.config import spread_branches
+from timbrel.config import short, spread_branches
 from timbrel.logged_model import save_logged_model
 from timbrel.metrics import metric_name
 from timbrel.outputs import FOLDER, Outputs
+from timbrel.progress import Progress
 from timbrel.report import run_figures
-from timbrel.study import short
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
-from timbrel.training.run import judged_key
+from timbrel.training.run import judged_key, process_died
 from timbrel.training.trial import TrialConfigs
 from timbrel.training.worker import MODEL
 
@@ -32,6 +32,9 @@ class TrialLog(ray.tune.Callback):
     MLflow runs are found again by the trials' ids.
     """
 
+    uri: ClassVar[str] = ""
+    """Of the process rather than of the callback: a database's address may hold a password, and isn't stored."""
+
     def __init__(
         self,
         uri: str,
@@ -40,12 +43,16 @@ class TrialLog(ray.tune.Callback):
         configs: TrialConfigs,
         epochs: int,
         trials: int,
+        metric: str,
+        mode: str,
     ) -> None:
-        self.uri = uri
+        TrialLog.uri = uri
         self.tags = dict(tags)
         self.parent = parent
         self.epochs = epochs
         self.trials = trials
+        self.metric = metric
+        self.mode = mode
         self.configs = configs
         self._forget()
 
@@ -59,23 +66,23 @@ class TrialLog(ray.tune.Callback):
     def _forget(self) -> None:
         self._tracker: Tracker | None = None
         self._runs: dict[str, Run] = {}
-        self._bar: tqdm | None = None
-        self._done: set[str] = set()
-        self._epoch: dict[str, int] = {}
-        self._best: float | None = None
+        self._progress: Progress | None = None
+        self._logged: dict[str, set[int]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the trial's run, or the one it had before an interruption."""
         for each in trials:
             if each.is_finished():  # before an interruption, so that no callback told of it in this process
-                self._end(each)
-        self._draw()
+                self._shown.judged(each.last_result.get(self.metric))
+                self._shown.ended(each.trial_id, failed=each.status == each.ERROR)
+        self._shown.started(trial.trial_id)
         if trial.trial_id in self._runs:
             return
         identity = {**self.tags, "timbrel.trial": trial.trial_id}
         earlier = self._connected.find(identity, limit=1)
         if earlier:
-            self._runs[trial.trial_id] = self._connected.reopen(earlier[0].info.run_id)
+            run = self._runs[trial.trial_id] = self._connected.reopen(earlier[0].info.run_id)
+            self._logged[trial.trial_id] = run.logged_steps("train/loss")
             return
         values = spread_branches(trial.config)
         name = " ".join(f"{path.split('.')[-1]}={short(value)}" for path, value in values.items())
@@ -89,19 +96,13 @@ class TrialLog(ray.tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Log an epoch, or the test figures at a trial's end."""
-        run = self._runs[trial.trial_id]
-        if result["earlier"]:
-            logged = run.logged_steps("train/loss")
-            for values in result["earlier"]:
-                if values["epoch"] not in logged:
-                    _log_epoch(run, values)
-        _log_epoch(run, result)
-        epoch = int(result["epoch"])
-        self._epoch[trial.trial_id] = epoch
-        score = result.get("valid/roc_auc_macro")
-        if score is not None and (self._best is None or score > self._best):
-            self._best = score
-        self._draw()
+        logged = self._logged.setdefault(trial.trial_id, set())
+        for values in [*result["earlier"], result]:
+            if "finished" in values or values["epoch"] not in logged:
+                _log_epoch(self._runs[trial.trial_id], values)
+                logged.add(int(values["epoch"]))
+        trial.run_metadata.num_failures = 0  # what counts is how often a trial dies without getting any further
+        self._shown.trained(trial.trial_id, int(result["epoch"]), result.get(self.metric))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Store the trained model and close the run; a trial that was stopped early is finished too, and tagged."""
@@ -110,8 +111,7 @@ class TrialLog(ray.tune.Callback):
             log_model(run, Path(result["checkpoint_path"]), result)
         run.set_tags({"timbrel.early_stopped": str(not result.get("finished")).lower()})
         run.close()
-        self._end(trial)
-        self._draw()
+        self._shown.ended(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the run as failed, with what went wrong."""
@@ -119,34 +119,38 @@ class TrialLog(ray.tune.Callback):
         if trial.error_file and os.path.exists(trial.error_file):
             run.log_text(Path(trial.error_file).read_text(errors="replace"), "error.txt")
         run.close("FAILED")
-        self._end(trial)
-        self._draw()
+        self._shown.ended(trial.trial_id, failed=True)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Let Tune start a trial again if a process of it died; one that raised has had its only other chance."""
+        file = trial.pickled_error_file
+        error = ray.cloudpickle.loads(Path(file).read_bytes()) if file and os.path.exists(file) else None
+        if not process_died(error):
+            trial.run_metadata.num_failures = trial.max_failures
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Take the progress bar away."""
-        if self._bar is not None:
-            self._bar.close()
+        """End the progress bar, and take away runs that were opened for a trial which Tune then forgot.
+
+        Tune's record of a search is up to ten seconds old. A trial that began within the last seconds before the
+        driver was killed begins anew under another id when the search is resumed.
+        """
+        self._shown.close()
+        known = {trial.trial_id for trial in trials}
+        for run in self._connected.find(self.tags):
+            if run.data.tags["timbrel.trial"] not in known:
+                self._connected.delete(run.info.run_id)
 
     @property
     def _connected(self) -> Tracker:
         if self._tracker is None:
-            self._tracker = Tracker(self.uri)
+            self._tracker = Tracker(self.uri).rejoin()
         return self._tracker
 
-    def _end(self, trial: Any) -> None:
-        self._epoch[trial.trial_id] = self.epochs
-        self._done.add(trial.trial_id)
-
-    def _draw(self) -> None:
-        total = self.trials * self.epochs
-        epochs = min(sum(self._epoch.values()), total)
-        if self._bar is None:
-            self._bar = tqdm(total=total, initial=epochs, unit="epoch", desc=self.configs.task, smoothing=0.1)
-        best = f", best validation ROC-AUC {self._best:.3f}" if self._best is not None else ""
-        done = f"{len(self._done)}/{self.trials} trials done" if self.trials > 1 else "training"
-        self._bar.set_postfix_str(done + best, refresh=False)
-        self._bar.n = epochs
-        self._bar.refresh()
+    @property
+    def _shown(self) -> Progress:
+        if self._progress is None:
+            self._progress = Progress(self.configs.task, self.trials, self.epochs, self.metric, self.mode)
+        return self._progress
 
 
 def log_model(run: Run, folder: Path, result: Mapping[str, Any]) -> None:

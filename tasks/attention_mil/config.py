@@ -39,7 +39,7 @@ class AttentionMilConfig(Experiment):
     model: ModelName = "attention"
     """attention; mean (fully-connected layers on the mean of the instances), fc (on all of them as one vector), fc_t
     (on each, then the mean), rnn (a bidirectional GRU); random_forest (a forest for each class, on the mean)."""
-    teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig(name="vggish", scale=1 / 255))
+    teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig(name="vggish", offset=0.0, scale=1 / 255))
     """Whose embeddings are heard: with ``name`` and ``scale`` (authors: bytes / 255; 1 for other embeddings). There is
     nothing to regularise, so that the rest has no effect."""
     instances: Annotated[int, Ge(1)] = 10

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from timbrel import whole_batch
+
 LEAST = 1e-7
 """Probabilities are kept this far from 0 and 1, whose logarithm no gradient survives."""
 
@@ -20,4 +22,4 @@ def judged_cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
     present = torch.where(judged, labels, 0.0)
     said = probabilities.clamp(LEAST, 1 - LEAST)
     entropies = -(present * said.log() + (1 - present) * (1 - said).log())
-    return torch.where(judged, entropies, 0.0).sum() / judged.sum().clamp(min=1)
+    return whole_batch.mean_where(entropies, judged)

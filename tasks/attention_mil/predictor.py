@@ -47,7 +47,8 @@ class AttentionPredictor:
             audio = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
         if not len(audio):
             raise UserError(f"{file} holds no audio.")
-        embedding = (teacher(audio) - config.teacher.offset) * config.teacher.scale
+        offset, scale = config.teacher.normalisation
+        embedding = (teacher(audio) - offset) * scale
         if embedding.shape[1:] != (config.teacher.dimension,):
             raise UserError(
                 f"the network of '{config.teacher.name}' ({config.teacher.weights}) makes embeddings of "
@@ -128,7 +129,7 @@ def _network(config: "AttentionMilConfig") -> Any:
     if not teacher.weights:
         raise UserError(
             f"this model hears the embeddings '{teacher.name}', not sound, and its config does not say where the "
-            "network is that makes them: train it with --config teacher.weights=FILE to ask it about recordings."
+            "network is that makes them: say so by --config teacher.weights=FILE (or a run's id)."
         )
     from timbrel.embeddings.teachers import BUILT_IN, OWN_HOP, load_teacher  # networks that training has no use for
     from timbrel.embeddings.teachers.options import TeacherOptions

@@ -63,6 +63,7 @@ class AttentionMil(Task[AttentionMilConfig]):
         }
     )
     headline = MappingProxyType({"OpenMIC F1": "openmic_f1"})
+    given_later = ("teacher.weights",)
     predictor = AttentionPredictor()
 
     def classes(self, config: AttentionMilConfig) -> tuple[str, ...]:
@@ -164,9 +165,10 @@ class AttentionMil(Task[AttentionMilConfig]):
 
     def answer(self, config: AttentionMilConfig) -> str:
         teacher = config.teacher
+        offset, scale = teacher.normalisation
         return (
             f"Which of {len(self.classes(config))} classes (`labels.txt`) are heard in {config.mixing.seconds:g} s of "
-            f"sound, given as its embeddings `{teacher.name}`: (value - {teacher.offset:g}) * {teacher.scale:.6g}, "
+            f"sound, given as its embeddings `{teacher.name}`: (value - {offset:g}) * {scale:.6g}, "
             f"float32 of shape (time, {config.teacher.dimension})."
         )
 

@@ -95,9 +95,7 @@ class ClipTaggingConfig(Experiment):
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     teacher: TeacherConfig = field(
-        default_factory=lambda: TeacherConfig(
-            name="passt", weight=0.9, student_repeat=(1, 1, 1), teacher_repeat=(6, 6, 6)
-        )
+        default_factory=lambda: TeacherConfig(name="passt", student_repeat=(1, 1, 1), teacher_repeat=(6, 6, 6))
     )
     lr: Annotated[float, Gt(0)] = 1e-4
     """Learning rate of a student."""

@@ -11,13 +11,14 @@ from torch import nn
 from tasks.clip_tagging.augmentation import augmented
 from tasks.clip_tagging.config import ClipTaggingConfig
 from tasks.clip_tagging.model import TeacherLR, build_student
-from tasks.clip_tagging.systems import MAGNATAGATUNE, SYSTEMS, TEACHERS, TRAINING_OF_TEACHER_LR, teacher_values
+from tasks.clip_tagging.systems import MAGNATAGATUNE, SYSTEMS, TRAINING_OF_TEACHER_LR, teacher_values
 from timbrel import metrics
 from timbrel.clip_labels import clip_labels, openmic_of_programs, vocabulary
 from timbrel.errors import UserError
 from timbrel.outputs import Outputs
 from timbrel.tags import JudgedSong
 from timbrel.task import Task
+from timbrel.teaching.config import PUBLISHED
 
 OPENMIC_THRESHOLD = 0.4
 """Of ``openmic_f1``, as the authors decide."""
@@ -35,7 +36,6 @@ SMALL = {
     "augmentation.band_mask": 0,
     "augmentation.frame_mask": 0,
     "teacher.name": "musicnn",
-    "teacher.weight": 0.8,
     "teacher.student_repeat": (),
     "teacher.teacher_repeat": (),
     "lr": 0.01,
@@ -64,9 +64,9 @@ def _presets() -> dict[str, dict[str, Any]]:
     presets: dict[str, dict[str, Any]] = {"paper": {}}
     presets |= {system: {"system": system} for system in SYSTEMS if system != "custom"}
     presets["teacher_lr"] |= TRAINING_OF_TEACHER_LR
-    presets |= {name: teacher_values("openmic", name) for name in TEACHERS}
+    presets |= {name: teacher_values("openmic", name) for name in PUBLISHED}
     presets["magnatagatune"] = {**MAGNATAGATUNE, **teacher_values("magnatagatune", "passt")}
-    for name in TEACHERS:
+    for name in PUBLISHED:
         presets[f"magnatagatune_{name}"] = {**MAGNATAGATUNE, **teacher_values("magnatagatune", name)}
     return presets | {"small": SMALL, "smoke": SMOKE}
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.pianoroll.model import heads
+from timbrel import whole_batch
 
 RARITY_EXPONENT = 0.3
 """How far the weights of rare instruments go (the authors' code)."""
@@ -92,7 +93,7 @@ def losses(r: Tensor, roll: Tensor, config: LossConfig) -> dict[str, Tensor]:
     }
     terms = {name: _cross_entropy(*part) for name, part in parts.items()}
     undecided = {
-        name: _cross_entropy(torch.zeros_like(logit), targets, weight)
+        name: whole_batch.average(_cross_entropy(torch.zeros_like(logit), targets, weight))
         for name, (logit, targets, weight) in parts.items()
     }
     return {"loss": _total(terms, undecided, config), **{name: term.detach() for name, term in terms.items()}}

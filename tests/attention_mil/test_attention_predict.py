@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from timbrel.errors import UserError
+from timbrel.export import export_model
+from timbrel.predict import load_trained, predict_files
 from timbrel.trained import TrainedModel
 
 
@@ -68,11 +70,29 @@ def test_recording_through_a_model_without_attention_has_no_picture(
 
 
 def test_recording_needs_the_network_that_makes_the_embeddings(mil_task, trained, recording, monkeypatch):
-    with pytest.raises(UserError, match=r"hears the embeddings 'vggish', not sound"):
+    with pytest.raises(UserError, match=r"hears the embeddings 'vggish', not sound, .* --config teacher\.weights"):
         mil_task.predictor.read(trained(), recording)
     monkeypatch.setattr("tasks.attention_mil.predictor._network", lambda config: Loudness())
     with pytest.raises(UserError, match=r"makes embeddings of 8 dimensions, the model hears 6"):
         mil_task.predictor.read(trained(teacher__dimension=6), recording)
+
+
+def test_network_is_named_when_it_is_needed(trained, recording, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "tasks.attention_mil.predictor._network", lambda config: asked.append(config.teacher.weights) or Loudness()
+    )
+    model = trained()
+    folder = str(model.save(tmp_path / "model"))
+    given = {"teacher.weights": "vggish.pth"}
+    predict_files([recording], load_trained(folder, None, None, given), tmp_path / "out")
+    assert asked == ["vggish.pth"]
+    assert (tmp_path / "out/a.csv").read_text().startswith("start_s,")
+    export_model(load_trained(folder, None, None, given), tmp_path / "exported", onnx=False)
+    assert load_trained(str(tmp_path / "exported"), None, None, {}).config.teacher.weights == "vggish.pth"
+    for path in ("teacher.name", "model"):
+        with pytest.raises(UserError, match=rf"'{path}' belongs to the trained model .* only teacher\.weights can be"):
+            load_trained(folder, None, None, {path: "mean"})
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_presets_are_as_published(mil_task, name):
     assert (config.model, config.learning_rate, config.drops, config.training.epochs) == (name, *PUBLISHED[name])
     assert (config.weight_decay, config.training.batch_size, config.training.decay_at(240)) == (1e-5, 128, 1.0)
     assert config.training.examples_per_epoch == 99 * 128  # of 12,678 clips
-    assert (config.teacher.name, config.teacher.scale) == ("vggish", 1 / 255)
+    assert (config.teacher.name, config.teacher.normalisation) == ("vggish", (0.0, 1 / 255))
     assert mil_task.hears_embeddings(config)
     assert config.evaluation.threshold_rule == "fixed"
     assert config.evaluation.fixed_threshold == 0.5

@@ -3,9 +3,10 @@
 import pytest
 
 from tasks.clip_tagging import TASK, ClipTaggingConfig
-from tasks.clip_tagging.systems import SYSTEMS, TEACHERS
+from tasks.clip_tagging.systems import SYSTEMS
 from timbrel.config import flatten, from_json, to_json, with_values
 from timbrel.errors import UserError
+from timbrel.teaching.config import PUBLISHED
 from timbrel.teaching.teacher import teacher_of
 
 TAUGHT = ("final", "all", "cos_diff", "kd", "east_kd")
@@ -21,7 +22,7 @@ def test_the_defaults_are_those_of_the_paper():
     assert (config.lr, config.weight_decay, config.training.batch_size) == (1e-4, 1e-4, 16)
     assert config.training.epochs * config.training.batches_per_epoch == 80_000
     assert (config.training.gradient_clip, config.training.schedule) == (1.0, "plateau")
-    assert (config.teacher.name, config.teacher.weight) == ("passt", 0.9)
+    assert (config.teacher.name, config.teacher.share) == ("passt", 0.9)
     assert flatten(with_values(config, TASK.presets["passt"])) == flatten(config)
     assert from_json(ClipTaggingConfig, to_json(config), "here") == config
 
@@ -40,7 +41,7 @@ def test_a_system_sets_the_loss_of_its_teacher(system, distance, stages, kd, set
     config = settings_of("vggish", system=system, teacher__head="run")
     found = config.taught_by
     assert (found.distance, found.stages, found.kd) == (distance, stages, kd)
-    assert (found.name, found.weight, found.offset, found.scale) == ("vggish", 0.8, 128.0, 1 / 256)
+    assert (found.name, found.share, found.normalisation) == ("vggish", 0.8, (128.0, 1 / 256))
     assert config.teacher.kd == 0  # what the user gave stays, so that another system may follow
 
 
@@ -58,7 +59,7 @@ def test_custom_is_as_the_teacher_says(settings_of):
     assert config.taught_by == config.teacher
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("vocabulary", FRAMES)
 def test_frames_of_students_and_teachers_meet_as_published(vocabulary, name, settings_of):
     """Repeated, both have about as many, so that little is cut off."""
@@ -66,7 +67,7 @@ def test_frames_of_students_and_teachers_meet_as_published(vocabulary, name, set
     taught = 1 if name == "panns" else TAUGHT_FRAMES[vocabulary]
     for frames, a, b in zip(FRAMES[vocabulary], teacher.student_repeat, teacher.teacher_repeat, strict=True):
         assert min(frames * a, taught * b) >= 0.96 * max(frames * a, taught * b)
-    assert teacher.weight == {
+    assert teacher.share == {
         ("openmic", "vggish"): 0.8, ("openmic", "openl3"): 0.8, ("openmic", "passt"): 0.9, ("openmic", "panns"): 0.9,
     }.get((vocabulary, name), 0.6)  # fmt: skip
 

@@ -1,9 +1,12 @@
 """Which pools a cluster has room for, by what it says of its nodes; nothing here starts Ray."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from timbrel.errors import UserError
-from timbrel.mixing.actors import MIXER_RESOURCE, Pool, check_room, look_ahead
+from timbrel.mixing.actors import MIXER_RESOURCE, Numbers, Pool, check_room, look_ahead
+from timbrel.mixing.scheduling import FIRST_BATCHES
 
 
 @pytest.fixture
@@ -48,7 +51,31 @@ def test_a_pool_that_fits_alone_but_not_beside_the_training(nodes):
         check_room(Pool(4, 1.0, least=2), beside=2.1)
 
 
-def test_how_far_ahead_does_not_depend_on_the_length_of_the_stream():
-    """Every reader has its eight batches, every actor the four that it is given."""
-    limits = [look_ahead(1000, Pool(actors, 1.0), readers).resource_limits for actors, readers in ((1, 1), (5, 2))]
-    assert [each.object_store_memory for each in limits] == [12_000, 36_000]
+@pytest.mark.parametrize(
+    ("pool", "readers", "batches"),
+    [(Pool(1, 1.0), 1, 8 + 3 * 4), (Pool(5, 1.0), 1, 8 + 5 * 3 * 4), (Pool(5, 1.0), 2, 2 * 8 + 5 * 4)],
+    ids=["one actor", "five", "two readers"],
+)
+def test_how_far_ahead_does_not_depend_on_the_length_of_the_stream(pool, readers, batches):
+    """Every reader has its eight batches, every actor three blocks of four, or four single ones for several readers."""
+    assert look_ahead(16, 1000, pool, readers).resource_limits.object_store_memory == 1000 * batches
+
+
+@given(
+    start=st.integers(0, 100),
+    length=st.integers(1, 5000),
+    batch_size=st.integers(1, 40),
+    block_batches=st.integers(1, 70),
+    actors=st.integers(1, 300),
+)
+def test_blocks_are_whole_batches_in_order(start, length, batch_size, block_batches, actors):
+    blocks = list(Numbers(start, start + length, batch_size, block_batches, actors).blocks())
+    assert [number for first, after in blocks for number in range(first, after)] == list(range(start, start + length))
+    sizes = [after - first for first, after in blocks]
+    assert all(size % batch_size == 0 for size in sizes[:-1])
+    assert max(sizes) <= block_batches * batch_size
+    assert max(sizes[:FIRST_BATCHES]) <= batch_size  # the first batch is soon there
+    last = sizes[-actors:]
+    assert len(sizes) <= FIRST_BATCHES or sum(last) <= max(
+        length / 2, batch_size * actors
+    )  # and the last ones are small

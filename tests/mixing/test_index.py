@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from timbrel import registry
+from timbrel import library, registry
 from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.library import Library
@@ -42,6 +42,14 @@ def test_the_arrays_agree_with_the_catalogue(build, tone_library):
     assert index.active_rows[-1] == len(index.active)
     assert index.seconds_of(0) == 4.0
     assert index.active.dtype == np.float32
+
+
+def test_a_catalogue_may_be_read_in_any_pieces(build, monkeypatch):
+    whole = build()
+    monkeypatch.setattr(library, "ROWS_AT_ONCE", 5)
+    pieces = build()
+    np.testing.assert_array_equal(pieces.active, whole.active)
+    np.testing.assert_array_equal(pieces.active_rows, whole.active_rows)
 
 
 def test_activity_of_known_stems(build):

@@ -31,7 +31,7 @@ def same(batch, number):
 @pytest.fixture
 def keeper(tmp_path):
     def make(render=rendered, below=10_000):
-        return Keeper(Keep(str(tmp_path / "kept"), below), render)
+        return Keeper(Keep(str(tmp_path / "kept"), below, SIZE), render)
 
     return make
 
@@ -47,6 +47,14 @@ def test_the_second_to_ask_reads_what_the_first_rendered(keeper):
         assert all(same(keeper(render).batch(numbers(number)), number) for number in range(5))
     assert set(calls.values()) == {1}
     assert len(calls) == 5
+
+
+def test_a_block_of_several_batches_is_kept_batch_by_batch(keeper, tmp_path):
+    """So that a trial whose blocks begin elsewhere reads them too."""
+    whole = keeper().batches(np.arange(SIZE, 4 * SIZE - 1))  # the last batch lacks an example
+    assert np.array_equal(whole["audio"], rendered(np.arange(SIZE, 4 * SIZE - 1))["audio"])
+    assert len(list((tmp_path / "kept").glob("*.npz"))) == 3
+    assert same(keeper(render=None).batches(numbers(2)), 2)
 
 
 def test_types_and_bits_survive(keeper):

@@ -1,8 +1,10 @@
 """Rendering: a plan becomes sound, and every effect is audiomentations' own."""
 
 import dataclasses
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import audiomentations
 import numpy as np
@@ -113,10 +115,11 @@ def test_one_stem_is_the_stem(stored, subtype, tolerance, start_s):
 
 
 def test_past_the_end_is_silence(stored):
-    got = render_mixture(mixture(source(2.25)), stored(NOISE), RECIPE)
+    index = stored(NOISE)
+    got = render_mixture(mixture(source(2.25)), index, RECIPE)
     np.testing.assert_allclose(got[: 3 * RATE_HZ // 4], NOISE[9 * RATE_HZ // 4 :], atol=1e-4)
     assert not got[3 * RATE_HZ // 4 :].any()
-    assert not render_mixture(mixture(source(7.0)), stored(NOISE), RECIPE).any()
+    assert not render_mixture(mixture(source(7.0)), index, RECIPE).any()
     short = render_mixture(mixture(source()), stored(NOISE[:10]), RECIPE)
     assert len(short) == RATE_HZ
     assert not short[10:].any()
@@ -453,3 +456,42 @@ def test_a_truncated_file_is_named(stored, tmp_path, kept):
     (tmp_path / "stem.wav").write_bytes(content[: int(kept * len(content))])
     with pytest.raises(UserError, match=r"stem\.wav"):
         render_mixture(mixture(source(1.9)), index, RECIPE)
+
+
+def cut_short(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def overwrite(file):
+    with file.open("r+b") as opened:
+        opened.write(b"garbage!" * 100)
+
+
+def replace(file):
+    other = file.with_suffix(".new")
+    other.write_bytes(b"garbage" * 1000)
+    other.rename(file)
+
+
+def copy_another(file):
+    soundfile.write(file, -NOISE, RATE_HZ)
+
+
+@pytest.mark.parametrize("change", [cut_short, overwrite, replace, copy_another, Path.unlink])
+@pytest.mark.parametrize("start_s", [0.0, 1.9])
+def test_a_file_that_changes_while_it_is_in_use_is_named(stored, tmp_path, change, start_s):
+    index = stored(NOISE)
+    render_mixture(mixture(source()), index, RECIPE)
+    change(tmp_path / "stem.wav")
+    with pytest.raises(UserError, match=r"stem\.wav of the library (was changed while it was in use|can't be read)"):
+        render_mixture(mixture(source(start_s)), index, RECIPE)
+
+
+def test_a_file_that_was_put_back_is_read_anew(stored, tmp_path):
+    index = stored(NOISE)
+    before = render_mixture(mixture(source()), index, RECIPE)
+    cut_short(tmp_path / "stem.wav")
+    with pytest.raises(UserError, match="was changed"):
+        render_mixture(mixture(source()), index, RECIPE)
+    stored(NOISE)
+    np.testing.assert_array_equal(render_mixture(mixture(source()), index, RECIPE), before)

@@ -1,15 +1,19 @@
 """The stream of mixtures over a real pool of actors: the same bytes, however it is made."""
 
+import os
+import signal
 import time
 
 import numpy as np
 import pytest
 import ray
 
+from timbrel.errors import UserError
+from timbrel.mixing import actors
 from timbrel.mixing.pool import Pool, Stream, mix, read_batches, stream_batches
 
 pytestmark = pytest.mark.ray
-EXAMPLES = 24
+EXAMPLES = 40
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +28,14 @@ def expected(stream, composed_index):
 
 
 def read(stream, start, stop, batch_size, actors):
-    batches = list(read_batches(stream_batches(stream, start, stop, batch_size, Pool(actors, 0.4))))
+    batches = list(read_batches(stream_batches(stream, start, stop, batch_size, Pool(actors, 0.4)), batch_size))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 @pytest.mark.parametrize(
     ("actors", "batch_size", "start"),
-    [(1, 8, 0), (2, 8, 0), (2, 5, 0), (1, 24, 0), (2, 4, 7)],
-    ids=["one actor", "two actors", "uneven batches", "one batch", "resumed at 7"],
+    [(1, 8, 0), (2, 8, 0), (2, 5, 0), (1, 40, 0), (2, 4, 7), (2, 1, 0)],
+    ids=["one actor", "two actors", "uneven batches", "one batch", "resumed at 7", "blocks of several batches"],
 )
 def test_example_i_is_the_same_bytes(stream, expected, actors, batch_size, start):
     rows = read(stream, start, EXAMPLES, batch_size, actors)
@@ -52,7 +56,7 @@ def test_another_seed_or_stream_is_another_sequence(stream, expected, composed_i
 def test_a_consumer_that_stops_early_gets_its_actors_back(stream):
     """A stream of a million is mixed as it is read; leaving it ends the pool."""
     total = ray.cluster_resources()["CPU"]
-    batches = read_batches(stream_batches(stream, 0, 1_000_000, 8, Pool(1, 0.4)))
+    batches = read_batches(stream_batches(stream, 0, 1_000_000, 8, Pool(1, 0.4)), 8)
     np.testing.assert_array_equal(next(batches)["number"], np.arange(8))
     assert ray.available_resources()["CPU"] < total
     batches.close()
@@ -60,3 +64,22 @@ def test_a_consumer_that_stops_early_gets_its_actors_back(stream):
     while ray.available_resources().get("CPU", 0) < total:
         assert time.monotonic() < deadline, "the mixing actors still run"
         time.sleep(0.5)
+
+
+class Deadly:
+    """Makes examples until it comes to one that kills the process, as the system does, whoever makes it."""
+
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __call__(self, numbers):
+        if self.victim in numbers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"number": numbers}
+
+
+def test_an_example_that_kills_every_actor_ends_the_stream(ray_cluster, monkeypatch):
+    monkeypatch.setattr(actors, "RESTARTS", 1)
+    dataset = actors.numbered_batches(Deadly, 12, 0, 40, 4, 4 * 8, Pool(1, 0.4))
+    with pytest.raises(UserError, match="a mixing actor was killed 2 times"):
+        list(read_batches(dataset, 4))

@@ -48,13 +48,13 @@ def numbered():
             self.make_s = make_s
 
         def __call__(self, numbers):
-            time.sleep(self.make_s * len(numbers["number"]))
-            audio = np.ones((1, len(numbers["number"]), SAMPLES), dtype=np.float32)
-            return {"number": numbers["number"][None], "audio": audio, "process": np.array([os.getpid()])}
+            time.sleep(self.make_s * len(numbers))
+            audio = np.ones((len(numbers), SAMPLES), dtype=np.float32)
+            return {"number": numbers, "audio": audio, "process": np.full(len(numbers), os.getpid())}
 
     def batches(make_s, stop, batch_size, pool, readers=0):
         dataset = numbered_batches(Maker, make_s, 0, stop, batch_size, 4 * batch_size * SAMPLES, pool)
-        return read_batches(dataset.streaming_split(1)[0] if readers else dataset)
+        return read_batches(dataset.streaming_split(1)[0] if readers else dataset, batch_size)
 
     return batches
 
@@ -84,7 +84,7 @@ def test_the_pool_grows_while_a_reader_waits(cluster, numbered, readers):
     processes = set()
     deadline = time.monotonic() + 120
     for batch in numbered(0.01, 100_000, 4, Pool(3, 0.5, least=1), readers):
-        processes.add(int(batch["process"]))
+        processes.add(int(batch["process"][0]))
         if len(processes) == 3:
             break
         assert time.monotonic() < deadline, f"only {len(processes)} of 3 actors after two minutes"
@@ -102,12 +102,12 @@ def test_a_slow_reader_costs_little(cluster, numbered, readers):
             before = cpu_seconds()
         if count == 60:
             break
-        processes.add(int(batch["process"]))
+        processes.add(int(batch["process"][0]))
         time.sleep(0.2)
         most = max(most, capacity - ray.available_resources()["object_store_memory"])
     assert len(processes) == 1
-    held = 3 * batch_bytes  # by the reader: one in advance, one in use, one on the way
-    assert most < look_ahead(batch_bytes, pool).resource_limits.object_store_memory + held
+    held = 3 * 4 * batch_bytes  # by the reader: a block of four batches in advance, one in use, one on the way
+    assert most < look_ahead(16, batch_bytes, pool).resource_limits.object_store_memory + held
     assert (cpu_seconds() - before) / (40 * 0.2) < 0.5  # of a core; 1.1 where the loop spins
 
 

@@ -1,71 +1,30 @@
 """OpenMIC in its authors' layout, through Ray: prepared, taught by its own embeddings, attended to, and compared."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
-import soundfile
 from ray import tune
 
 from timbrel import registry
 from timbrel.config import with_values
+from timbrel.embeddings.embed import embed
+from timbrel.embeddings.sound import songs_of
+from timbrel.embeddings.teachers import load_teacher
+from timbrel.embeddings.teachers.options import TeacherOptions
 from timbrel.errors import UserError
 from timbrel.experiment import run_study, train_once
 from timbrel.launch import Workplace
 from timbrel.library import Library
-from timbrel.prepare import prepare
 from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-RATE_HZ, SECONDS = 16_000, 10
-CLIPS = {"train": 20, "test": 10}
-PITCHES_HZ = {"clarinet": 300.0, "flute": 1700.0, "voice": 4000.0}
-
-
-def write_openmic(root):
-    """Write clips of tones, one pitch an instrument, of which listeners judged two each."""
-    generator = np.random.default_rng(0)
-    time_s = np.arange(RATE_HZ * SECONDS) / RATE_HZ
-    names = list(PITCHES_HZ)
-    labels, metadata = ["sample_key,instrument,relevance,num_responses"], ["track_id,artist_name,sample_key,start_time"]
-    for split, count in CLIPS.items():
-        keys = []
-        for number in range(count):
-            key = f"{len(metadata):06d}_3840"
-            sounding = [names[(number + each) % 3] for each in range(1 + number % 2)]
-            audio = sum(0.2 * np.sin(2 * np.pi * PITCHES_HZ[name] * time_s) for name in sounding)
-            (root / f"audio/{key[:3]}").mkdir(parents=True, exist_ok=True)
-            (root / f"vggish/{key[:3]}").mkdir(parents=True, exist_ok=True)
-            soundfile.write(root / f"audio/{key[:3]}/{key}.ogg", audio, RATE_HZ)
-            features = generator.integers(100, 140, (10, 128))
-            for column, name in enumerate(names):
-                features[:, column * 40 : column * 40 + 40] += 100 * (name in sounding)
-            (root / f"vggish/{key[:3]}/{key}.json").write_text(
-                json.dumps({"time_points": [0.96 * row for row in range(10)], "features": features.tolist()})
-            )
-            judged = [names[number % 3], names[(number + 2) % 3]]
-            labels += [f"{key},{name},{0.9 if name in sounding else 0.1},3" for name in judged]
-            metadata.append(f"1,Artist {number},{key},3.84")
-            keys.append(key)
-        (root / "partitions").mkdir(exist_ok=True)
-        (root / f"partitions/split01_{split}.csv").write_text("\n".join(keys) + "\n")
-    (root / "openmic-2018-aggregated-labels.csv").write_text("\n".join(labels) + "\n")
-    (root / "openmic-2018-metadata.csv").write_text("\n".join(metadata) + "\n")
-    (root / "class-map.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
-    return root
-
 
 @pytest.fixture(scope="module")
-def place(ray_cluster, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weak")
-    source = registry.load("source", "openmic")
-    data = write_openmic(folder / "openmic-2018")
-    prepare(source, data, folder / "library", source.options_type(valid_share=0.3))
-    tracker = Tracker(f"sqlite:///{folder / 'mlflow.db'}")
-    return Workplace(Library.open(folder / "library"), tracker, folder / "runs")
+def place(openmic_place):
+    return openmic_place
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +39,6 @@ def student_config(tagging):
     def make(**values):
         own = {
             "teacher.name": "vggish",
-            "teacher.offset": 128.0,
-            "teacher.scale": 1 / 256,
             "training.batch_size": 8,
             "training.epochs": 1,
             "evaluation.valid_examples": 0,
@@ -138,22 +95,34 @@ def test_a_student_is_taught_until_nothing_is_learned(place, tagging, student_co
     assert "test/openmic_f1" in metrics
 
 
-def test_distillation_has_its_classifier_trained_first(place, tagging, student_config):
-    study = dataclasses.replace(
-        registry.load("study", "east_table"), space={"system": tune.grid_search(["baseline", "teacher_lr", "east_kd"])}
+def test_a_table_of_systems_and_teachers(place, tagging, student_config, tmp_path):
+    """Over the embeddings that the library has, each with its classifier for distillation trained first."""
+    for song in songs_of(place.library, place.library.datasets[0]):
+        np.save(tmp_path / f"{song.name}.npy", np.random.default_rng(0).normal(size=(5, 4)))
+    wide = load_teacher("files", TeacherOptions(path=str(tmp_path), hop_s=2.0), place.tracker)
+    embed(place.library, wide, "wide")
+    study = registry.load("study", "east_table")
+    space = {**study.space, "system": tune.grid_search(["east_kd"])}
+    parent = run_study(
+        dataclasses.replace(study, space=space),
+        tagging,
+        student_config(teacher__name="passt", **study.fixed),
+        place,
+        preset="smoke",
     )
-    parent = run_study(study, tagging, student_config(), place, preset="smoke")
     runs = trials_of(place, parent)
-    trials = {run.data.params["system"]: run for run in runs if run.data.tags["timbrel.kind"] == "trial"}
-    (first,) = (run for run in runs if run.data.tags["timbrel.kind"] == "train")
-    assert trials.keys() == {"baseline", "teacher_lr", "east_kd"}
-    assert first.data.params["system"] == "teacher_lr"
-    assert {run.data.params["teacher.head"] for run in trials.values()} == {first.info.run_id}
-    terms = {
-        system: {name for name in run.data.metrics if name.startswith("train/loss_")} for system, run in trials.items()
+    trials = {run.data.params["teacher.name"]: run for run in runs if run.data.tags["timbrel.kind"] == "trial"}
+    assert trials.keys() == {"vggish", "wide"}
+    first = {
+        run.data.params["teacher.name"]: run.info.run_id for run in runs if run.data.tags["timbrel.kind"] == "train"
     }
-    assert terms["baseline"] == terms["teacher_lr"] == set()
-    assert terms["east_kd"] == {f"train/loss_{name}" for name in ("prediction", "regulariser", "distance", "kd")}
+    assert {place.tracker.get(run_id).data.params["system"] for run_id in first.values()} == {"teacher_lr"}
+    heads = f"vggish={first['vggish']},wide={first['wide']}"
+    assert {run.data.params["teacher.head"] for run in trials.values()} == {heads}
+    expected = {f"train/loss_{name}" for name in ("prediction", "regulariser", "distance", "kd")}
+    for run in trials.values():
+        assert run.info.status == "FINISHED"
+        assert {name for name in run.data.metrics if name.startswith("train/loss_")} == expected
 
 
 def test_embeddings_that_are_not_there_are_told_before_anything_runs(place, tagging, student_config):

@@ -1,5 +1,6 @@
 """What is missed where something else is heard in its place."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ FEW, PALE = 5, 0.45
 """Rows of fewer examples than this are pale, by this factor, and do not set the scale: one example is 100 %."""
 NO_FALSE_ALARM = "no false alarm"
 ON_EMPTY: dict[str, Any] = {"style": "italic", "color": MUTED}
+WORD_IN = 0.055
+"""About the width of a letter, in inches."""
 ABOVE = -1.4
 """Upper edge of the row of all examples, in rows; the first class begins at 0."""
 
@@ -95,10 +98,12 @@ def missed_figure(
     axes.set_ylabel("Falsely heard", fontsize=FONT_PT)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    # At the ends, where the words of a row and those of a column seldom meet.
-    place, side = (count - 0.2, "right") if never[: count // 2].any() else (0.2, "left")
+    # The words of columns reach up into the lowest rows, whose own go between them.
+    tall, wide = (math.ceil(WORD_IN * len(words) / cell_in) for words in (NO_EXAMPLE, NO_FALSE_ALARM))
+    gap = next((first for first in range(count - wide + 1) if not never[first : first + wide].any()), 0)
     for row in np.flatnonzero(false_alarms == 0):
-        axes.text(place, row + 0.5, NO_FALSE_ALARM, **ON_EMPTY, ha=side, va="center", fontsize=size_pt - 0.5)
+        place = gap if row >= count - tall else 0
+        axes.text(place + 0.2, row + 0.5, NO_FALSE_ALARM, **ON_EMPTY, ha="left", va="center", fontsize=size_pt - 0.5)
     for column in np.flatnonzero(never):
         axes.text(
             column + 0.5,

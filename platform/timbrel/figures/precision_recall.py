@@ -66,6 +66,7 @@ def precision_recall_figure(
         _square(axes, labels_below=index + columns >= len(classes))
         if undefined:
             axes.set_facecolor("#f4f4f4")
+            axes.grid(False)
             _in_panel(axes, 0.5, "no other example" if positives else NO_EXAMPLE)
             continue
         heights, widths, _ = precision_recall_curve(truth, scores[judged, index])

@@ -30,6 +30,7 @@ from timbrel.listen.page import Card, write_page
 from timbrel.listen.pictures import pictures
 from timbrel.mixing.index import StemIndex
 from timbrel.mixing.recipe import Recipe
+from timbrel.safety import without_secrets
 
 RecipeName = Literal["training", "evaluation"]
 
@@ -60,7 +61,7 @@ def write_mixtures(request: Request, index: StemIndex, digest: str, out: Path) -
     recipe, rate = request.recipe, request.recipe.sample_rate
     facts: dict[str, Any] = {
         "timbrel": timbrel.__version__,
-        "library": index.root,
+        "library": without_secrets(index.root),
         "data_digest": digest,
         **{name: value for name, value in vars(request).items() if name != "recipe"},
         "recipe": dataclasses.asdict(recipe),

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+import ray.exceptions
 from ray.data import ExecutionOptions, ExecutionResources
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from timbrel.errors import UserError
-from timbrel.mixing.scheduling import AHEAD_BATCHES, QUEUED, lead_gently
+from timbrel.mixing.scheduling import AHEAD_BATCHES, FIRST_BATCHES, lead_gently, queued_blocks
 
 MIXER_RESOURCE = "mixer"
 """A custom resource that a cluster can give to the nodes on which mixing actors belong."""
@@ -27,6 +28,14 @@ ROUNDS = 4
 """In which a pool grows from its smallest to its largest size; an actor takes some seconds to start."""
 ROUNDING = 1e-6
 """CPUs are counted in steps of 0.0001."""
+
+BLOCK_EXAMPLES = 64
+"""An actor is given several batches at a time up to so many examples: what Ray adds is per block, not per example."""
+BLOCK_BYTES = 64 * 2**20
+"""And up to so many bytes, since the reader holds three blocks."""
+
+RESTARTS = 20
+"""Of an actor whose process was killed. Ray Data itself would try for ever an example that kills every actor."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,13 @@ class Pool:
 
 
 def numbered_batches(
-    maker: type, stream: Any, start: int, stop: int, batch_size: int, batch_bytes: int, pool: Pool
+    maker: type, stream: Any, start: int, stop: int, batch_size: int, batch_bytes: int, pool: Pool, readers: int = 1
 ) -> ray.data.Dataset:
-    """Return the batches of examples ``start`` to ``stop`` as a dataset, a batch a row, in order, made as it is read.
+    """Return the batches of examples ``start`` to ``stop`` as a dataset, in order, made as it is read.
 
-    ``maker(stream)`` is made once in each actor, and called with ``{"number": int64 (example,)}`` for each batch; every
-    value of what it returns has one row. Ray then neither cuts nor joins what the actors made.
+    ``maker(stream)`` is made once in each actor, and called with numbers, int64 ``(example,)``; every value of what it
+    returns has one entry an example. A row of the dataset is one block, of one or more whole batches: read it with
+    ``read_batches``. Ray neither cuts nor joins rows. Of several ``readers``, each is given one batch after the other.
 
     Raises:
         UserError: the cluster can't hold the pool.
@@ -60,35 +70,84 @@ def numbered_batches(
     check_room(pool)
     first = pool.least or _places(pool, _nodes())
     resources = _mixer_resource()
+    block_batches = _block_batches(batch_size, batch_bytes, readers)
+    numbers = Numbers(start, stop, batch_size, block_batches, pool.actors)
     # The counting asks for no CPU: had it to wait for one, a pool that fills the machine would never begin.
-    dataset = ray.data.read_datasource(Numbers(start, stop, batch_size), num_cpus=0, override_num_blocks=1).map_batches(
-        maker,
-        fn_constructor_args=(stream,),
+    dataset = ray.data.read_datasource(numbers, num_cpus=0, override_num_blocks=1).map_batches(
+        _Actor,
+        fn_constructor_args=(maker, stream),
         batch_size=None,
-        compute=ray.data.ActorPoolStrategy(min_size=first, max_size=pool.actors, max_tasks_in_flight_per_actor=QUEUED),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=first, max_size=pool.actors, max_tasks_in_flight_per_actor=queued_blocks(block_batches)
+        ),
         num_cpus=pool.cpus,
+        max_restarts=RESTARTS,
         **({"resources": resources} if resources else {}),
     )
-    # Ray joins blocks up to this size. The numbers of one batch must stay a block, or one actor would be given all.
-    dataset.context.target_max_block_size = 8 * batch_size
-    dataset.context.execution_options = look_ahead(batch_bytes, pool)
-    lead_gently(dataset, growth=math.ceil(max(1, pool.actors - first) / ROUNDS))
+    # Ray joins rows up to this size. Those of the numbers must stay apart, or one actor would be given all.
+    dataset.context.target_max_block_size = Numbers.ROW_BYTES
+    dataset.context.execution_options = look_ahead(batch_size, batch_bytes, pool, readers)
+    lead_gently(dataset, growth=math.ceil(max(1, pool.actors - first) / ROUNDS), block_batches=block_batches)
     return dataset
 
 
-def look_ahead(batch_bytes: int, pool: Pool, readers: int = 1) -> ExecutionOptions:
+class _Actor:
+    """One actor of the pool: the bounds of a block in, a row of its examples out."""
+
+    def __init__(self, maker: type, stream: Any) -> None:
+        self.make = maker(stream)
+
+    def __call__(self, bounds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = self.make(np.arange(bounds["start"].item(), bounds["stop"].item()))
+        return {name: values[None] for name, values in made.items()}
+
+
+def _block_batches(batch_size: int, batch_bytes: int, readers: int) -> int:
+    """Return how many batches a block may have.
+
+    Several readers take the rows in turn, and their batches must stay those of one step: one batch a row.
+    """
+    if readers > 1:
+        return 1
+    return max(1, min(BLOCK_EXAMPLES // batch_size, BLOCK_BYTES // max(1, batch_bytes)))
+
+
+def look_ahead(batch_size: int, batch_bytes: int, pool: Pool, readers: int = 1) -> ExecutionOptions:
     """Return the options that keep a dataset of such batches in order, and little ahead of those who read it."""
-    batches = AHEAD_BATCHES * readers + QUEUED * pool.actors
+    block_batches = _block_batches(batch_size, batch_bytes, readers)
+    batches = AHEAD_BATCHES * readers + queued_blocks(block_batches) * block_batches * pool.actors
     return ExecutionOptions(
         preserve_order=True, resource_limits=ExecutionResources(object_store_memory=batches * batch_bytes)
     )
 
 
-def read_batches(rows: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the batches of a dataset that ``numbered_batches`` made, or of a Train worker's shard of it."""
+def read_batches(rows: Any, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the batches of a dataset that ``numbered_batches`` made, or of a Train worker's shard of it.
+
+    Raises:
+        UserError: an actor was killed again and again.
+    """
     # Ray Data gives the first row when one more than it prefetches is there.
-    for row in rows.iter_batches(batch_size=1, prefetch_batches=1, batch_format="numpy"):
-        yield {name: values[0] for name, values in row.items()}
+    given = iter(rows.iter_batches(batch_size=1, prefetch_batches=1, batch_format="numpy"))
+    while True:
+        try:
+            row = next(given)
+        except StopIteration:
+            return
+        except Exception as error:
+            if not _died(error):
+                raise
+            raise UserError(
+                f"a mixing actor was killed {RESTARTS + 1} times, for want of memory or by what it reads: see Ray's "
+                "logs (/tmp/ray/session_latest/logs), and lower --mixers if the memory is short."
+            ) from error
+        for first in range(0, row["number"].shape[1], batch_size):
+            yield {name: values[0, first : first + batch_size] for name, values in row.items()}
+
+
+def _died(error: BaseException) -> bool:
+    """Return whether an exception, which Ray Data may pass on as text alone, says that an actor is dead for good."""
+    return isinstance(error, ray.exceptions.RayActorError) or "ActorDiedError" in f"{type(error)} {error}"
 
 
 def check_room(pool: Pool, beside: float = 0.0) -> None:
@@ -135,27 +194,48 @@ def _places(pool: Pool, nodes: list[float]) -> int:
 
 
 class Numbers(Datasource):
-    """The numbers ``start`` to ``stop``, a batch a block, counted by one task as they are needed.
+    """The numbers ``start`` to ``stop``, counted by one task as they are needed: a row has the bounds of a block.
+
+    The first blocks are of one batch, so that the first batch is soon there. The later ones are of ``block_batches``,
+    and towards the end they are smaller again, so that no actor is left with the last one while the others are done.
 
     ``ray.data.range`` would plan a task for each block before the first one runs, and blocks put beforehand are no
     better: 24 s and 60 s for a run of 288,000 examples.
     """
 
-    def __init__(self, start: int, stop: int, batch_size: int) -> None:
+    ROW_BYTES = 16
+
+    def __init__(self, start: int, stop: int, batch_size: int, block_batches: int = 1, actors: int = 1) -> None:
         super().__init__()
         self.start, self.stop, self.batch_size = start, stop, batch_size
+        self.block_batches, self.actors = block_batches, actors
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield the first number of each block, and the one after its last."""
+        first, made = self.start, 0
+        while first < self.stop:
+            batches = 1
+            if made >= FIRST_BATCHES:
+                left = math.ceil((self.stop - first) / self.batch_size)
+                batches = max(1, min(self.block_batches, left // (2 * self.actors)))
+            after = min(first + batches * self.batch_size, self.stop)
+            yield first, after
+            first, made = after, made + 1
 
     def estimate_inmemory_data_size(self) -> int:
-        """Return the size of all numbers in bytes."""
-        return 8 * (self.stop - self.start)
+        """Return the size of all rows in bytes, were each of them of one batch."""
+        return self.ROW_BYTES * math.ceil((self.stop - self.start) / self.batch_size)
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         """Return the one task that counts."""
-        start, stop, batch_size = self.start, self.stop, self.batch_size
+        blocks = self.blocks
 
         def count() -> Iterator[pa.Table]:
-            for first in range(start, stop, batch_size):
-                yield pa.table({"number": np.arange(first, min(first + batch_size, stop))})
+            for start, stop in blocks():
+                yield pa.table({"start": [start], "stop": [stop]})
 
-        size = BlockMetadata(num_rows=stop - start, size_bytes=8 * (stop - start), input_files=None, exec_stats=None)
-        return [ReadTask(count, size, schema=pa.schema([("number", pa.int64())]))]
+        rows = math.ceil((self.stop - self.start) / self.batch_size)
+        size = BlockMetadata(
+            num_rows=rows, size_bytes=self.estimate_inmemory_data_size(), input_files=None, exec_stats=None
+        )
+        return [ReadTask(count, size, schema=pa.schema([("start", pa.int64()), ("stop", pa.int64())]))]

@@ -6,6 +6,7 @@ store: NumPy and Arrow buffers are mapped there, not decoded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -167,10 +168,10 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         "program",
         "sample_rate",
         "frames",
-        "activity_hop",
-        "activity",
+        "split",
     ]
-    table = library.catalogue(datasets, [*columns, "split"])
+    table = library.catalogue(datasets, columns)
+    table = table.append_column("row", pa.array(np.arange(len(table))))
     table = table.filter(pa.compute.equal(table["split"], split))
     table = table.filter(pa.array(_chosen(table, data)))
     if data.overlaps == "leave_out":
@@ -191,14 +192,13 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
             f"no song of the split '{split}' of {where} in {library.root} has {what} that task '{task.name}' knows: "
             f"prepare {more}, widen data.songs_from..songs_to, or see `{listed}` in the data set's dataset.json."
         )
-    dataset_of, song_of = table["dataset"].to_numpy(), table["song"].to_numpy()
-    new_dataset = np.concatenate([[True], dataset_of[1:] != dataset_of[:-1]])
-    new_song = new_dataset | np.concatenate([[True], song_of[1:] != song_of[:-1]])
+    new_dataset, new_song = _new(table, "dataset"), _new(table, "dataset", "song")
     first_stems = np.flatnonzero(new_song)
-    active, active_rows = _active(table, recipe)
+    known = tuple(table["dataset"].take(pa.array(np.flatnonzero(new_dataset))).to_pylist())
+    active, active_rows = _active(library, datasets, table["row"].to_numpy(), recipe)
     index = StemIndex(
         root=str(library.root),
-        datasets=tuple(dataset_of[new_dataset]),
+        datasets=known,
         songs=table["song"].take(pa.array(first_stems)).combine_chunks(),
         dataset_songs=np.append(np.flatnonzero(new_dataset[first_stems]), len(first_stems)),
         song_stems=np.append(first_stems, len(table)),
@@ -209,7 +209,7 @@ def build_index(library: Library, split: str, task: Task, config: Experiment) ->
         labels=labels,
         active_rows=active_rows,
         active=active,
-        variants=_variants(library, set(dataset_of), recipe),
+        variants=_variants(library, set(known), recipe),
         whole_songs=whole_songs,
         **({} if judged is None else {"judged": judged[kept]}),
         **(notes.of_stems(kept) if notes is not None else {}),
@@ -248,15 +248,32 @@ def _labels(
 ) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """Return which classes each row of the catalogue counts for, which it was judged on (None: all), both bool
     ``(stem, class)``, and whether that is said of the whole song."""
-    keys = list(zip(table["dataset"].to_pylist(), table["song"].to_pylist(), strict=True))
-    songs = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    of_songs = task.song_labels(judged_songs(library, list(songs)), config)
+    new_song = _new(table, "dataset", "song")
+    rows = pa.array(np.flatnonzero(new_song))
+    songs = list(zip(*(table[name].take(rows).to_pylist() for name in ("dataset", "song")), strict=True))
+    of_songs = task.song_labels(judged_songs(library, songs), config)
     if of_songs is not None:
-        of_rows = of_songs[np.array([songs[key] for key in keys], dtype=np.int64)]
+        of_rows = of_songs[np.cumsum(new_song) - 1]
         unknown = np.isnan(of_rows)
         return np.where(unknown, 0, of_rows).astype(bool), ~unknown if unknown.any() else None, True
+    # A million stems have some hundred different instruments between them.
+    words = table["instrument"].combine_chunks().dictionary_encode()
     programs = table["program"].fill_null(-1).to_numpy().astype(np.int16)
-    return task.stem_labels(table["instrument"].to_pylist(), programs, config), None, False
+    kinds = np.asarray(words.indices).astype(np.int64) << 16 | programs.view(np.uint16)
+    _, firsts, kind_of = np.unique(kinds, return_index=True, return_inverse=True)
+    instruments = table["instrument"].take(pa.array(firsts)).to_pylist()
+    return task.stem_labels(instruments, programs[firsts], config)[kind_of], None, False
+
+
+def _new(table: pa.Table, *columns: str) -> np.ndarray:
+    """Return where one of the columns has another value than in the row before, and in the first row: bool
+    ``(row,)``."""
+    new = np.zeros(len(table), dtype=bool)
+    new[:1] = True
+    for name in columns:
+        values = table[name].combine_chunks()
+        new[1:] |= pa.compute.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    return new
 
 
 def with_class_songs(index: StemIndex) -> StemIndex:
@@ -332,12 +349,18 @@ def _chosen(table: pa.Table, data: Data) -> np.ndarray:
     Counted by group, so that renderings of one composition stay together; in an order of hashes, so that a share is a
     fair sample and adding ``songs_from..songs_to`` ranges up gives every song once.
     """
-    keys = list(zip(table["dataset"].to_pylist(), table["group"].to_pylist(), strict=True))
-    chosen: set[tuple[str, str]] = set()
-    for dataset in {dataset for dataset, _ in keys}:
-        groups = sorted({key for key in keys if key[0] == dataset}, key=lambda key: name_hash("share", *key))
-        chosen |= set(groups[round(data.songs_from * len(groups)) : round(data.songs_to * len(groups))])
-    return np.array([key in chosen for key in keys], dtype=bool)
+    chosen = np.ones(len(table), dtype=bool)
+    if (data.songs_from, data.songs_to) == (0, 1):
+        return chosen
+    for dataset in table["dataset"].unique().to_pylist():
+        rows = np.flatnonzero(pa.compute.equal(table["dataset"], dataset))
+        groups = table["group"].take(pa.array(rows)).combine_chunks().dictionary_encode()
+        names = groups.dictionary.to_pylist()
+        order = sorted(range(len(names)), key=lambda number: name_hash("share", dataset, names[number]))
+        within = np.zeros(len(names), dtype=bool)
+        within[order[round(data.songs_from * len(names)) : round(data.songs_to * len(names))]] = True
+        chosen[rows] = within[np.asarray(groups.indices)]
+    return chosen
 
 
 def _kept(table: pa.Table, without: frozenset[tuple[str, str]]) -> np.ndarray:
@@ -346,11 +369,20 @@ def _kept(table: pa.Table, without: frozenset[tuple[str, str]]) -> np.ndarray:
     return np.array([name not in without for name in names], dtype=bool)
 
 
-def _active(table: pa.Table, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    hops = table["activity_hop"].to_numpy() / table["sample_rate"].to_numpy()
-    pieces = [
-        activity.intervals(np.asarray(values.values, dtype=np.float32), hop_s, recipe.active_confidence)
-        for values, hop_s in zip(table["activity"], hops, strict=True)
-    ]
-    rows = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
-    return np.concatenate(pieces), rows
+def _active(
+    library: Library, datasets: Sequence[str], rows: np.ndarray, recipe: Recipe
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return when the stems of some rows of the catalogue, rising, sound: see ``StemIndex``."""
+    pieces, counts, first = [np.zeros((0, 2), dtype=np.float32)], [np.zeros(1, dtype=np.int64)], 0
+    for batch in library.activity(datasets):
+        wanted = rows[slice(*np.searchsorted(rows, (first, first + len(batch))))] - first
+        first += len(batch)
+        of_stems = batch.take(pa.array(wanted))
+        hops_s = of_stems["activity_hop"].to_numpy() / of_stems["sample_rate"].to_numpy()
+        values = of_stems["activity"]
+        piece, count = activity.stem_intervals(
+            values.values.to_numpy(), values.offsets.to_numpy(), hops_s, recipe.active_confidence
+        )
+        pieces.append(piece)
+        counts.append(count)
+    return np.concatenate(pieces), np.cumsum(np.concatenate(counts))

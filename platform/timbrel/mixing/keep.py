@@ -32,6 +32,8 @@ class Keep:
     """Of this stream alone, on storage that all nodes share."""
     below: int
     """Only batches of examples with numbers below this are kept; the rest is rendered by every trial for itself."""
+    batch_size: int
+    """Of the batches, each of which is a file."""
 
 
 class Keeper:
@@ -40,8 +42,15 @@ class Keeper:
     def __init__(self, keep: Keep, render: Callable[[np.ndarray], Batch]) -> None:
         self.folder = Path(keep.folder)
         self.below = keep.below
+        self.batch_size = keep.batch_size
         self.render = render
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def batches(self, numbers: np.ndarray) -> Batch:
+        """Return the examples of one or more batches, with consecutive ``numbers``, int64 ``(example,)``."""
+        starts = range(0, len(numbers), self.batch_size)
+        batches = [self.batch(numbers[start : start + self.batch_size]) for start in starts]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
     def batch(self, numbers: np.ndarray) -> Batch:
         """Return the batch of examples with consecutive ``numbers``, int64 ``(example,)``."""

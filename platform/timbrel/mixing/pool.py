@@ -88,16 +88,18 @@ def mix(stream: Stream, index: StemIndex, numbers: Iterable[int]) -> dict[str, n
     return own | columns | {"labels": np.stack([each.labels for each in rendered])}
 
 
-def stream_batches(stream: Stream, start: int, stop: int, batch_size: int, pool: Pool) -> ray.data.Dataset:
+def stream_batches(
+    stream: Stream, start: int, stop: int, batch_size: int, pool: Pool, readers: int = 1
+) -> ray.data.Dataset:
     """Return examples ``start`` to ``stop`` of a stream as a dataset of batches, in order, mixed while it is read.
 
-    One row of the dataset is one batch. Of several Train workers, worker ``r`` of ``w`` is given the rows
-    ``r, r + w, ...``; read them with ``read_batches``.
+    Of several ``readers``, which are Train workers, number ``r`` of ``w`` is given the batches ``r, r + w, ...``; read
+    them with ``read_batches``.
 
     Raises:
         UserError: the cluster can't hold the pool.
     """
-    return numbered_batches(_Mixer, stream, start, stop, batch_size, batch_size * stream.example_bytes, pool)
+    return numbered_batches(_Mixer, stream, start, stop, batch_size, batch_size * stream.example_bytes, pool, readers)
 
 
 @ray.remote(num_cpus=0, max_calls=1)  # its process ends with it: an idle one would keep 0.4 GB for nothing
@@ -110,21 +112,21 @@ def collect(stream: Stream, examples: int, pool: Pool) -> Mapping[str, np.ndarra
     examples = index.examples(examples)
     batch_size = min(16, examples)
     pool = replace(pool, actors=min(pool.actors, -(-examples // batch_size)), least=0)  # this reader only waits
-    batches = list(read_batches(stream_batches(stream, 0, examples, batch_size, pool)))
+    batches = list(read_batches(stream_batches(stream, 0, examples, batch_size, pool), batch_size))
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     return columns | {"song": np.array(index.songs.to_pylist())[columns["song"]]}
 
 
 class _Mixer:
-    """One actor of the pool: numbers in, a row of one batch of mixtures out."""
+    """What an actor of the pool does: numbers in, their examples out."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
-        self.batch = Keeper(stream.keep, self.mix).batch if stream.keep else self.mix
+        self.keeper = Keeper(stream.keep, self.mix) if stream.keep else None
 
     def mix(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         return mix(self.stream, self.index, numbers)
 
-    def __call__(self, numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: values[None] for name, values in self.batch(numbers["number"]).items()}
+    def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        return self.keeper.batches(numbers) if self.keeper else self.mix(numbers)

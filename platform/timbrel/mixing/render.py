@@ -4,6 +4,8 @@ Effects that can be done in one pass are done in one: neighbouring gains and fil
 silent stays so without any work.
 """
 
+import math
+import os
 import struct
 import warnings
 from collections.abc import Sequence
@@ -37,8 +39,8 @@ RESAMPLING_MARGIN_S = 0.05
 STRETCHING_MARGIN_S = 0.1
 """Of a mixture; rendered on either side of a chunk that is stretched or shifted, and cut off: frames reach over its
 borders."""
-OPEN_FILES = 256
-"""Memory maps that a process keeps."""
+KNOWN_FILES = 4096
+"""Files whose headers a process remembers."""
 
 
 @cache
@@ -179,11 +181,10 @@ def read_chunk(
     Raises:
         UserError: the file is missing, damaged, or not what the catalogue says.
     """
-    stored = _open(path, stored_rate, frames)
     margin = round(RESAMPLING_MARGIN_S * stored_rate) if stored_rate != sample_rate else 0
     first = round(start_s * stored_rate) - margin
     last = first + round(seconds * stored_rate) + 2 * margin
-    audio = _channels(stored[min(max(first, 0), frames) : min(max(last, 0), frames)], channels)
+    audio = _channels(_read(path, stored_rate, frames, min(max(first, 0), frames), min(max(last, 0), frames)), channels)
     before, after = min(max(-first, 0), last - first), 0
     after = last - first - before - audio.shape[-1]
     if before or after:
@@ -211,14 +212,54 @@ def _channels(samples: np.ndarray, channels: int) -> np.ndarray:
     return np.ascontiguousarray(audio) if channels == 1 or audio.ndim == 2 else np.stack([audio, audio])
 
 
-@lru_cache(OPEN_FILES)
-def _open(path: Path, stored_rate: int, frames: int) -> np.ndarray:
-    """Map a file into memory: int16 or float32, ``(sample,)`` or ``(sample, channel)``."""
+class _Layout(NamedTuple):
+    """Where the samples of a file are, and what the file was like when that was found out."""
+
+    offset: int
+    """In bytes."""
+    dtype: np.dtype
+    frame: tuple[int, ...]
+    """Shape of a frame: ``()`` or ``(channel,)``."""
+    state: tuple[int, int]
+
+
+def _read(path: Path, stored_rate: int, frames: int, first: int, last: int) -> np.ndarray:
+    """Return samples ``first`` to ``last`` of a file: int16 or float32, ``(sample,)`` or ``(sample, channel)``.
+
+    Read, not mapped into memory: the system kills a process that looks at a map of a file which somebody has cut short,
+    and the next one that is given the same work.
+
+    Raises:
+        UserError: the file is missing, damaged, not what the catalogue says, or no longer what it was.
+    """
+    layout = _layout(path, stored_rate, frames)
+    width = math.prod(layout.frame)
+    count, skipped = (last - first) * width, first * width * layout.dtype.itemsize
     try:
+        samples = np.fromfile(path, layout.dtype, count, offset=layout.offset + skipped)
+        # Looked at after reading: what is changed in between is noticed too.
+        unchanged = len(samples) == count and _state(path) == layout.state
+    except OSError as error:
+        raise UserError(f"{path} of the library can't be read ({error}): prepare its data set anew.") from None
+    if not unchanged:
+        _layout.cache_clear()
+        raise UserError(
+            f"{path} of the library was changed while it was in use: put the file back as it was, or prepare its data "
+            "set anew."
+        )
+    return samples.reshape(-1, *layout.frame)
+
+
+@lru_cache(KNOWN_FILES)
+def _layout(path: Path, stored_rate: int, frames: int) -> _Layout:
+    try:
+        state = _state(path)
         with warnings.catch_warnings():
             # libsndfile writes the loudest sample into a chunk that SciPy doesn't know.
             warnings.simplefilter("ignore", scipy.io.wavfile.WavFileWarning)
+            # Mapped, so that nothing but the header is read.
             rate, samples = scipy.io.wavfile.read(path, mmap=True)
+            assert isinstance(samples, np.memmap)
     except (ValueError, OSError, struct.error) as error:
         raise UserError(f"{path} of the library can't be read ({error}): prepare its data set anew.") from None
     if (rate, len(samples)) != (stored_rate, frames):
@@ -228,4 +269,10 @@ def _open(path: Path, stored_rate: int, frames: int) -> np.ndarray:
         )
     if samples.dtype not in (np.int16, np.float32):
         raise UserError(f"{path} of the library holds {samples.dtype} samples: prepare its data set anew.")
-    return samples
+    return _Layout(samples.offset, samples.dtype, samples.shape[1:], state)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of the last change of a file."""
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns

@@ -16,25 +16,35 @@ from ray.data._internal.execution.backpressure_policy.backpressure_policy import
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 IDLE_STEP_S = 0.05
-"""Between two steps of the loop that find nothing to do."""
-QUEUED = 4
-"""Batches given to an actor at a time. The loop looks only every 0.1 s whose are done; with Ray Data's own 2, an actor
-that makes a batch in less than 50 ms would wait half its time."""
+"""Between two steps of the loop of which the second finds nothing to do."""
+LONGEST_STEP_S = 0.2
+"""To which the steps grow while there is nothing to do and a block lies ready for the reader, so that nobody waits."""
+QUEUED_BATCHES = 4
+"""Given to an actor at a time, in at least three blocks: one that is made and two in wait. The loop looks only every
+0.1 s whose are done; with Ray Data's own two, an actor that makes a batch in less than 50 ms would wait half its time,
+and two actors that make long blocks together some 3 %."""
 AHEAD_BATCHES = 8
 """Batches that the pool may be ahead of each reader: enough to ride out an evaluation, little enough that a slow
 learner does not fill the object store."""
-FIRST_BATCHES = 12
-"""Of each reader: it takes some seven before it works on the first, so until then it waits however slow it is."""
+FIRST_BATCHES = 20
+"""Of each reader: it takes some seven before it works on the first, and waits until then however slow it is. The first
+blocks have one batch each, so this is as many blocks."""
 NEVER = -1.0
 
 
-def lead_gently(dataset: ray.data.Dataset, growth: int) -> None:
+def queued_blocks(block_batches: int) -> int:
+    """Return how many blocks of so many batches are given to an actor at a time."""
+    return max(3, QUEUED_BATCHES // block_batches)
+
+
+def lead_gently(dataset: ray.data.Dataset, growth: int, block_batches: int) -> None:
     """Have a dataset executed by these rules, its pool growing by at most ``growth`` actors at a time."""
     context = dataset.context
     context.custom_execution_callback_classes = [Rest]
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, GrowOnDemand])
     context.autoscaling_config.actor_pool_max_upscaling_delta = growth
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = QUEUED  # when no actor can be given another batch
+    # When no actor can be given another block.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = queued_blocks(block_batches)
     # A reader a little faster than n actors would have the next one stopped and started again every few seconds, which
     # costs more than it idles.
     context.autoscaling_config.actor_pool_util_downscaling_threshold = NEVER
@@ -50,12 +60,16 @@ class Rest(ExecutionCallback):
     def __init__(self) -> None:
         self.progress = -1
         self.began = time.monotonic()
+        self.step_s = IDLE_STEP_S
 
     def on_execution_step(self, executor: Any) -> None:
         """Sleep for what is left of an idle step."""
-        progress = sum(state.num_completed_tasks for state in executor._topology.values())
+        states = list(executor._topology.values())
+        progress = sum(state.num_completed_tasks for state in states)
+        ready = len(states[-1].output_queue) > 0
+        self.step_s = min(2 * self.step_s, LONGEST_STEP_S) if ready and progress == self.progress else IDLE_STEP_S
         if progress == self.progress:
-            time.sleep(max(0.0, self.began + IDLE_STEP_S - time.monotonic()))
+            time.sleep(max(0.0, self.began + self.step_s - time.monotonic()))
         self.progress, self.began = progress, time.monotonic()
 
 

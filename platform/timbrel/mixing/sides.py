@@ -24,10 +24,10 @@ def check_sides(library: Library, data: Data) -> None:
     Raises:
         UserError: names some of the songs and the remedy.
     """
+    if len(_seen(library, data)) < 2:
+        return
     songs = _songs(library, data)
     facts = {name: library.facts(name) for name in sorted({song.dataset for song in songs})}
-    if len(facts) < 2:
-        return
     if pairs := _pairs(_holders(songs, lambda song: song.song_keys).values()):
         raise UserError(_message("same song", pairs, facts, ""))
     if not _by_artist(facts):
@@ -56,13 +56,18 @@ def left_out(library: Library, data: Data) -> frozenset[tuple[str, str]]:
     )
 
 
+def _seen(library: Library, data: Data) -> list[str]:
+    """Return the names of all data sets that an experiment sees."""
+    return sorted({*(data.datasets or library.datasets), *(data.datasets_of("test") or library.datasets)})
+
+
 def _songs(library: Library, data: Data) -> list[Listed]:
     """Return the songs of all sides of an experiment, each listed under the side that it would be on."""
     learned = set(data.datasets or library.datasets)
     tested = set(data.datasets_of("test") or library.datasets)
     return [
         song
-        for song in listed(library, sorted(learned | tested))
+        for song in listed(library, _seen(library, data))
         if song.dataset in (tested if song.split == "test" else learned)
     ]
 

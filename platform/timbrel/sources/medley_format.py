@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from timbrel.errors import UserError, one_line
+from timbrel.safety import is_inside
 from timbrel.sources.audio import AudioFile
 from timbrel.sources.base import Found, Skipped, Song, Stem
 from timbrel.sources.folders import named
@@ -209,6 +210,9 @@ def _group(name: str, names: Mapping[str, Path]) -> str:
 def _stems(folder: Path, song: _Metadata, bleeding: frozenset[str], skipped: list[Skipped]) -> Iterator[Stem]:
     """Yield the stems that can be used, by the names that the metadata and MedleyDB's annotations give them (S01)."""
     home = folder / song.stem_dir
+    if not is_inside(song.stem_dir):
+        skipped.append(Skipped(str(song.file), f"its stem_dir, {song.stem_dir}, leads out of {folder}: correct it."))
+        return
     if not home.is_dir():
         skipped.append(Skipped(str(home), f"no such folder ({song.file.name}): copy the song again."))
         return

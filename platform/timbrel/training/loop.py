@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import nn
 
+from timbrel import whole_batch
 from timbrel.errors import UserError
 from timbrel.outputs import Outputs
 from timbrel.settings import Experiment
@@ -89,34 +89,38 @@ class Learner:
     def train_epoch(self, batches: Iterable[Examples], parallel: nn.Module | None = None) -> dict[str, float]:
         """Train for one epoch and return the mean of each term of the objective: ``loss``, and what the task adds.
 
-        ``parallel`` is the model wrapped for several workers, if there are several.
+        ``parallel`` is the model wrapped for several workers, if there are several. ``batches`` are this one's shares;
+        what is returned is of the whole batches, and the same for all.
 
         Raises:
             UserError: the loss is no longer finite.
         """
-        training = self.config.training
-        self._enter_stage(training.stage_at(self.epoch), shared=parallel is not None)
+        training, shared = self.config.training, parallel is not None
+        self._enter_stage(training.stage_at(self.epoch), shared)
+        if shared:
+            whole_batch.seed_share(self.config.seed, self.epoch)
         if self.plateau is None:
             factor = training.decay_at(self.epoch)
             for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
                 group["lr"] = rate * factor
         model = parallel or self.model
         model.train()
-        counted = map(self._counted, batches)
-        if not self.fitted:
-            steps = [self._step(model, batch) for batch in counted]
-            means = {name: float(torch.stack([step[name] for step in steps]).mean()) for name in steps[0]}
-        else:
-            means = self.task.fit(self.model, counted, self.config)
+        seen = torch.zeros(len(self.classes) + 1)
+        counted = (_counted(batch, seen) for batch in batches)
+        with whole_batch.sharing(shared):
+            if not self.fitted:
+                steps = [self._step(model, batch) for batch in counted]
+                terms = [torch.stack([step[name] for step in steps]).mean() for name in steps[0]]
+                means = dict(zip(steps[0], whole_batch.average(torch.stack(terms)).tolist(), strict=True))
+            else:
+                means = self.task.fit(self.model, counted, self.config)
+            *heard, examples = whole_batch.total(seen.to(self.device)).tolist()
+        self.heard += torch.tensor(heard)
+        self.examples += int(examples)
         if not math.isfinite(means["loss"]):
             raise _diverged(f"the training loss is {means['loss']} in epoch {self.epoch + 1}")
         self.epoch += 1
         return means
-
-    def _counted(self, batch: Examples) -> Examples:
-        self.heard += torch.from_numpy(np.nansum(batch["labels"], axis=0))
-        self.examples += len(batch["labels"])
-        return batch
 
     def _step(self, model: nn.Module, batch: Examples) -> dict[str, torch.Tensor]:
         """Take one step and return the terms of the objective."""
@@ -249,10 +253,7 @@ class Learner:
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
         if shared:
-            for tensor in self.model.state_dict().values():
-                sent = tensor.contiguous()  # convolutions are laid out channels last
-                torch.distributed.broadcast(sent, src=0)
-                tensor.copy_(sent)
+            whole_batch.take_from_first(self.model)
         before, self.stage = self.stage, stage
         if before == 0:
             self.optimizer = self._optimizer()
@@ -264,6 +265,13 @@ class Learner:
             for name, values in batch.items()
             if name not in NOT_FOR_THE_MODEL
         }
+
+
+def _counted(batch: Examples, seen: torch.Tensor) -> Examples:
+    """Add up in ``seen``, ``(class + 1,)``, in how many examples each class is heard, and how many there are."""
+    labels = batch["labels"]
+    seen += torch.from_numpy(np.append(np.nansum(labels, axis=0), len(labels)).astype(np.float32))
+    return batch
 
 
 def judge(task: Task, outputs: Outputs, thresholds: Mapping[str, float], config: Experiment) -> dict[str, float]:

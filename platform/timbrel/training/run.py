@@ -1,5 +1,6 @@
 """One training run on a Ray cluster: the mixing pool, the Train workers, and where they left off."""
 
+import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,9 @@ import ray
 import ray.data
 import ray.train
 import ray.train.torch
+from ray._raylet import PlacementGroupID
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from timbrel import config as configs
 from timbrel.errors import UserError
@@ -16,12 +20,16 @@ from timbrel.library import Library
 from timbrel.mixing.actors import Pool, look_ahead
 from timbrel.mixing.index import StemIndex, build_index, evaluation_index
 from timbrel.mixing.keep import Keep
-from timbrel.mixing.pool import Stream, collect, stream_batches
-from timbrel.mixing.taught import SongEmbeddings, song_embeddings
+from timbrel.mixing.pool import Stream, collect, example_bytes, stream_batches
+from timbrel.mixing.taught import SongEmbeddings, embedding_bytes, song_embeddings
 from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment, evaluation_recipe
 from timbrel.task import Task
-from timbrel.training.worker import train_worker
+from timbrel.training.checkpoints import drop_damaged, epochs_done
+from timbrel.training.worker import PLACE, note_failure, train_worker
+
+RESTARTS = 3
+"""How often a worker group, or the process that leads a trial, is started again where it died."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,22 @@ def judged_key(task: Task, config: Experiment) -> str:
 def stream_key(task: Task, config: Experiment) -> str:
     """Return what a config's training examples depend on, and how they are cut into batches: configs with equal keys
     train on the same stream."""
-    rows = config.training.batch_size // config.training.workers
+    training = config.training
     made = [config.data, config.mixing, task.example_maker(config), *_heard(task, config)]
-    return configs.fingerprint(task.name, task.classes(config), *made, config.seed, rows, config.training.workers)
+    cut = [training.worker_batch_size, training.workers]
+    return configs.fingerprint(task.name, task.classes(config), *made, config.seed, *cut)
+
+
+def training_bytes(task: Task, config: Experiment) -> int:
+    """Return how large a training example is, apart from its labels.
+
+    What the library's embeddings are like has been filled in.
+    """
+    teacher, recipe = config.taught_by, config.mixing
+    sound = 0 if task.hears_embeddings(config) else example_bytes(recipe, task.example_maker(config))
+    if not reads_embeddings(task, config):
+        return sound
+    return sound + embedding_bytes(recipe.seconds, teacher.hop_s, teacher.dimension)
 
 
 def reads_embeddings(task: Task, config: Experiment) -> bool:
@@ -68,7 +89,7 @@ def _heard(task: Task, config: Experiment) -> list[Any]:
     if not reads_embeddings(task, config):
         return []
     teacher = config.taught_by
-    return [teacher.name, teacher.offset, teacher.scale, task.hears_embeddings(config)]
+    return [teacher.name, *teacher.normalisation, task.hears_embeddings(config)]
 
 
 def training_stream(
@@ -138,21 +159,23 @@ def train_run(
     Raises:
         UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
     """
+    failure = Path(folder) / f"{name}-failure.json"
+    _raise_noted(failure)  # a trial that is started again after it failed would only repeat itself
+    drop_damaged(Path(folder) / name)  # Ray Train can be killed while it writes its record
+    _free(Path(folder) / name / PLACE)
     index = build_index(library, "train", task, config)
     stream = replace(training_stream(task, config, library, index, keep), index=ray.put(index))
-    failure = Path(folder) / f"{name}-failure.json"
-    failure.unlink(missing_ok=True)
     training = config.training
     total = training.epochs * training.examples_per_epoch
-    rows = training.batch_size // training.workers
+    size = training.worker_batch_size
 
     def dataset() -> ray.data.Dataset:
         # Called each time the workers start, so a restarted group's stream begins where its checkpoint ends.
-        epochs = _epochs_done(Path(folder) / name)
+        epochs = epochs_done(Path(folder) / name)
         start = min(epochs * training.examples_per_epoch, total - training.batch_size)
-        return stream_batches(stream, start, total, rows, share.pool)
+        return stream_batches(stream, start, total, size, share.pool, training.workers)
 
-    batch_bytes = rows * stream.example_bytes
+    options = look_ahead(size, size * stream.example_bytes, share.pool, training.workers)
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={
@@ -167,7 +190,7 @@ def train_run(
             "failure": str(failure),
         },
         datasets={"train": dataset},
-        dataset_config=ray.train.DataConfig(execution_options=look_ahead(batch_bytes, share.pool, training.workers)),
+        dataset_config=ray.train.DataConfig(execution_options=options),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.workers,
             use_gpu=share.worker_gpus > 0,
@@ -179,27 +202,49 @@ def train_run(
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=folder,
-            failure_config=ray.train.FailureConfig(max_failures=3),
+            failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},  # type: ignore[call-arg]  # Train V2 takes it
             callbacks=callbacks,
         ),
     )
-    result = trainer.fit()
-    if failure.exists():
-        note = json.loads(failure.read_text())
-        if note["sentence"]:
-            raise UserError(note["sentence"])
-        raise RuntimeError(f"a worker failed:\n{note['traceback']}")
+    try:
+        result = trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        if not process_died(error):
+            note_failure(failure, error)
+        raise
+    _raise_noted(failure)
     if "finished" not in (result.metrics or {}):
         raise RuntimeError(f"run {name} ended without its last report; see Ray's logs")
     return result
 
 
-def _epochs_done(run_folder: Path) -> int:
-    """Return the epoch of the latest checkpoint that Ray Train has on record for a run, 0 if there is none."""
-    record = run_folder / "checkpoint_manager_snapshot.json"
-    if not record.is_file():
-        return 0
-    latest = json.loads(record.read_text()).get("latest_checkpoint_result")
-    return int(latest["metrics"]["epoch"]) if latest else 0
+def process_died(error: BaseException | None) -> bool:
+    """Return whether a run's error is that a process was lost, rather than that something raised."""
+    if isinstance(error, RayTaskError):
+        error = error.cause
+    if isinstance(error, ray.train.WorkerGroupError):
+        return any(isinstance(each, RayActorError) for each in error.worker_failures.values())
+    return isinstance(error, RayActorError)
+
+
+def _raise_noted(failure: Path) -> None:
+    """Raise what a worker wrote down."""
+    if not failure.exists():
+        return
+    note = json.loads(failure.read_text())
+    if note["sentence"]:
+        raise UserError(note["sentence"])
+    raise RuntimeError(f"a worker failed:\n{note['traceback']}")
+
+
+def _free(place: Path) -> None:
+    """Give back what the workers of a run held whose leading process died.
+
+    Ray moves it to another node, and would keep it for as long as the cluster lives; Ray Train itself gives it back
+    only where there is a dashboard.
+    """
+    with contextlib.suppress(FileNotFoundError, ValueError):  # there is none, or it was killed while writing it
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(place.read_text()))))
+        place.unlink()

@@ -68,9 +68,12 @@ class Job:
     kept: Mapping[str, int] = field(default_factory=dict)
     """Up to which example the training mixtures are kept for other trials, by ``stream_key``."""
 
-    def keep(self, key: str) -> Keep | None:
-        """Return where the mixtures of a stream are kept, None if no other trial has use for them."""
-        return Keep(f"{self.folder}/{MIXTURES}/{key}", self.kept[key]) if self.kept.get(key) else None
+    def keep(self, task: Task, config: Experiment) -> Keep | None:
+        """Return where the mixtures of a trial are kept, None if no other trial has use for them."""
+        key = stream_key(task, config)
+        if not self.kept.get(key):
+            return None
+        return Keep(f"{self.folder}/{MIXTURES}/{key}", self.kept[key], config.training.worker_batch_size)
 
 
 def with_embeddings(task: Task, config: Experiment, library: Library) -> Experiment:
@@ -104,5 +107,5 @@ def run_trial(values: dict[str, Any], job: Job) -> None:
         job.folder,
         ray.tune.get_context().get_trial_id(),  # no timestamp: a restarted trial finds its checkpoints by this name
         [TuneReportCallback()],
-        job.keep(stream_key(task, config)),
+        job.keep(task, config),
     )

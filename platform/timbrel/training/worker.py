@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,21 +15,22 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed
+from ray.util.placement_group import get_current_placement_group
 
 from timbrel import config as configs
 from timbrel import registry
-from timbrel.errors import find_user_error
+from timbrel.errors import UserError, find_user_error
 from timbrel.mixing.pool import read_batches
 from timbrel.outputs import FOLDER
+from timbrel.training.checkpoints import STATE, check_room, lacks_room, release_reserve, written
 
 if TYPE_CHECKING:
     from timbrel.outputs import Outputs
     from timbrel.trained import TrainedModel
     from timbrel.training.loop import Examples, Learner
 
-STATE = "state.pt"
-"""In a checkpoint: everything that a resumed run needs."""
+PLACE = "placement_group"
+"""In a run's folder: what holds the CPUs and GPUs of its workers, for whoever must free them if the run dies."""
 MODEL = "model"
 """In the last checkpoint: the trained model, as `timbrel.trained` lays it out."""
 
@@ -37,17 +39,33 @@ def train_worker(settings: dict[str, Any]) -> None:
     """Train in each Train worker; an exception that would only repeat itself is written down rather than raised.
 
     Ray Train starts failed workers again, which is right for a process that died and wrong for a config that can't
-    work. Among several workers the others would wait for the one that has returned, so there exceptions are raised.
+    work. Among several workers the others would wait for the one that has returned, so there exceptions are raised, and
+    workers that are started again after a sentence for the user return at once.
     The note goes to the file ``settings['failure']``, since Ray drops what is reported without a checkpoint.
     """
+    failure, context = Path(settings["failure"]), ray.train.get_context()
+    several = context.get_world_size() > 1
+    if failure.exists():
+        return
     try:
         _train(settings)
     except Exception as error:
-        if ray.train.get_context().get_world_size() > 1:
+        if not several or find_user_error(error):
+            note_failure(Path(settings["failure"]), error, by=context.get_world_rank())
+        if several:
             raise
-        known = find_user_error(error)
-        note = {"sentence": str(known) if known else "", "traceback": traceback.format_exc()}
-        Path(settings["failure"]).write_text(json.dumps(note))
+
+
+def note_failure(file: Path, error: Exception, by: int = 0) -> None:
+    """Write down an exception that would only repeat itself."""
+    known = find_user_error(error)
+    note = {"sentence": str(known) if known else "", "traceback": "".join(traceback.format_exception(error))}
+    own = file.with_suffix(f".{by}")  # all workers may have something to say at once
+    try:
+        own.write_text(json.dumps(note))
+        own.replace(file)
+    except OSError:  # as where the disk is full; then Ray Train may try in vain, and pass it on
+        raise error from None
 
 
 def _train(settings: dict[str, Any]) -> None:
@@ -58,6 +76,7 @@ def _train(settings: dict[str, Any]) -> None:
     whole sets, so metrics are never averages of averages.
     """
     # Imported here, because the processes that only pass this function on have no use for it.
+    from timbrel import whole_batch
     from timbrel.metrics import metric_name
     from timbrel.teaching.teacher import teacher_of
     from timbrel.trained import TrainedModel
@@ -65,6 +84,9 @@ def _train(settings: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
+    held = get_current_placement_group() if rank == 0 and ray.is_initialized() else None  # it would start a Ray
+    if held is not None:
+        (Path(context.get_storage().experiment_fs_path) / PLACE).write_text(held.id.hex())
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(settings["threads"])
@@ -79,18 +101,20 @@ def _train(settings: dict[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            state = torch.load(Path(folder) / STATE, map_location=device, weights_only=True)
+            state = _load_state(Path(folder) / STATE, device)
             learner.load_state_dict(state)
             history, earlier = state["history"], list(state["history"])
-    parallel = ray.train.torch.prepare_model(learner.model) if workers > 1 else None
+    parallel = None
+    if workers > 1:
+        learner.model = whole_batch.normalised_together(learner.model, device)
+        parallel = ray.train.torch.prepare_model(learner.model)
     valid = ray.get(settings["valid"]) if rank == 0 else None
     training = config.training
-    batches = _batches(learner.epoch * training.examples_per_epoch, rank, workers, training.batch_size // workers)
+    batches = _batches(learner.epoch * training.examples_per_epoch, rank, workers, training.worker_batch_size)
     while not learner.done:
         epoch_batches = itertools.islice(batches, training.batches_per_epoch)
         means = learner.train_epoch(epoch_batches, parallel)
-        terms = {name: _mean_over_workers(mean, workers, device) for name, mean in means.items()}
-        values: dict[str, float] = {"epoch": learner.epoch, **named("train", terms)}
+        values: dict[str, float] = {"epoch": learner.epoch, **named("train", means)}
         loss = 0.0
         if valid is not None:
             figures = learner.validate(valid)
@@ -100,7 +124,7 @@ def _train(settings: dict[str, Any]) -> None:
                 "best_epoch": learner.best_epoch,
                 "train/learning_rate": learner.learning_rate,
             }
-        learner.follow(_of_first_worker(loss, workers, device))
+        learner.follow(whole_batch.of_first(loss, device) if workers > 1 else loss)
         history.append(values)
         _report(values, learner if rank == 0 else None, history, earlier)
         earlier = []
@@ -121,7 +145,7 @@ def _train(settings: dict[str, Any]) -> None:
 def _batches(start: int, rank: int, workers: int, batch_size: int) -> Iterator[Examples]:
     """Yield this worker's part of every batch, checking that it is the part which the run needs next."""
     expected = start + rank * batch_size
-    for batch in read_batches(ray.train.get_dataset_shard("train")):
+    for batch in read_batches(ray.train.get_dataset_shard("train"), batch_size):
         if batch["number"][0] != expected or len(batch["number"]) != batch_size:
             raise RuntimeError(
                 f"worker {rank} needs mixtures {expected} to {expected + batch_size - 1} next, "
@@ -147,31 +171,48 @@ def _report(
     if learner is None:
         ray.train.report(values)
         return
-    with tempfile.TemporaryDirectory(prefix="timbrel-") as folder:
-        torch.save({**learner.state_dict(), "history": history}, Path(folder) / STATE)
-        if trained is not None:
-            trained.save(Path(folder) / MODEL)
-        for split, of_split in (outputs or {}).items():
-            of_split.save(Path(folder) / FOLDER / f"{split}.npz")
-        ray.train.report({**values, "earlier": earlier}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    home = Path(ray.train.get_context().get_storage().experiment_fs_path)
+    there = written(home)
+    try:
+        # Beside the checkpoints: what a killed worker leaves of it goes with the run's folder at its end.
+        with tempfile.TemporaryDirectory(prefix="timbrel-", dir=home) as folder:
+            with (Path(folder) / STATE).open("wb") as file:  # opened here, so that a full disk is told from a defect
+                torch.save({**learner.state_dict(), "history": history}, file)
+            if trained is not None:
+                trained.save(Path(folder) / MODEL)
+            for split, of_split in (outputs or {}).items():
+                of_split.save(Path(folder) / FOLDER / f"{split}.npz")
+            check_room(Path(folder), home)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({**values, "earlier": earlier}, checkpoint=checkpoint)
+    except Exception as error:
+        if not lacks_room(error):
+            raise
+        for partial in written(home) - there:
+            shutil.rmtree(partial)
+        release_reserve(home.parent)
+        raise UserError(
+            f"no room in {home.parent} for the checkpoint of epoch {learner.epoch}: make some, then the same command "
+            "with --resume goes on from the one before it."
+        ) from error
+
+
+def _load_state(file: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    from timbrel.trained import load_weights
+
+    try:
+        return load_weights(file, device)
+    except UserError as error:
+        raise UserError(
+            f"{str(error).rstrip('.')}: the same command with --resume goes on from the checkpoint before it."
+        ) from None
 
 
 def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
     """Prefix metrics with their split."""
     return {f"{split}/{name}": value for name, value in values.items()}
-
-
-def _of_first_worker(value: float, workers: int, device: torch.device) -> float:
-    if workers == 1:
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
-    torch.distributed.broadcast(shared, src=0)
-    return float(shared)
-
-
-def _mean_over_workers(value: float, workers: int, device: torch.device) -> float:
-    if workers == 1:
-        return value
-    total = torch.tensor(value, device=device)
-    torch.distributed.all_reduce(total)
-    return float(total / workers)
