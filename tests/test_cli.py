@@ -26,7 +26,7 @@ def test_help_of_a_verb_has_an_example(command, verb):
     status, out, _ = command(verb, "--help")
     assert status == 0
     assert f"timbrel {verb} " in re.sub(r"usage:.*", "", out)
-    assert "(required)" in out or verb in ("list", "report", "predict")
+    assert "(required)" in out or verb in ("doctor", "list", "report", "predict")
 
 
 def test_help_names_every_verb_and_a_first_study(command):
@@ -55,7 +55,7 @@ def test_every_option_is_explained(command, verb):
 
 def test_an_unknown_verb(command):
     assert_sentence(command("trian"), "unknown verb 'trian': did you mean 'train'?")
-    assert_sentence(command("$"), "choose one of check, embed, evaluate, export, list")
+    assert_sentence(command("$"), "choose one of check, doctor, embed, evaluate, export, list")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,15 @@ try:
 
     import timbrel
     from timbrel.cli.data import check, prepare
+    from timbrel.cli.doctor import doctor
     from timbrel.cli.embeddings import embed
     from timbrel.cli.experiments import train, tune
     from timbrel.cli.mix import mix
     from timbrel.cli.overview import list_
     from timbrel.cli.results import evaluate, export, predict, report
     from timbrel.errors import find_user_error, one_line, unknown_name
+    from timbrel.safety import without_secrets
+    from timbrel.scratch import scratch
 except KeyboardInterrupt:  # importing takes a moment
     print("\ntimbrel: interrupted.", file=sys.stderr)
     sys.exit(130)
@@ -35,6 +38,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "export": export,
     "report": report,
     "list": list_,
+    "doctor": doctor,
 }
 
 USAGE = """Timbrel: experiments on who plays what in music.
@@ -68,11 +72,12 @@ def main(arguments: list[str] | None = None) -> None:
         verb, *rest = arguments
         if verb not in VERBS:
             raise unknown_name("verb", verb, VERBS)
-        tyro.cli(VERBS[verb], prog=f"timbrel {verb}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
+        with scratch():
+            tyro.cli(VERBS[verb], prog=f"timbrel {verb}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
     except BaseException as error:
         cause = find_user_error(error)
         if cause is not None:
-            print(f"timbrel: {one_line(str(cause))}", file=sys.stderr)
+            print(f"timbrel: {one_line(without_secrets(str(cause)))}", file=sys.stderr)
             sys.exit(2)
         if isinstance(error, KeyboardInterrupt):
             remedy = f"; {error}" if str(error) else ""

@@ -87,12 +87,13 @@ def _fields(rows: list[tuple[str, object, str]]) -> None:
 
 
 def _runs(tracking_uri: str, limit: int) -> None:
+    from timbrel.safety import without_secrets
     from timbrel.tracking import Tracker, frame
 
     tracker = Tracker(tracking_uri)
     table = frame(tracker.find({}, limit))
     if table.empty:
-        print(f"no runs at {tracker.uri} yet: `timbrel train` or `timbrel tune` log there.")
+        print(f"no runs at {without_secrets(tracker.uri)} yet: `timbrel train` or `timbrel tune` log there.")
         return
     columns = {
         "run_id": "run",

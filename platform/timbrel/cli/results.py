@@ -68,7 +68,8 @@ def predict(
         files: Recordings: wav, flac, ogg, mp3, aiff; with ffmpeg installed m4a and others. Any rate, any channels.
         run: MLflow run id of a finished run, a folder that `timbrel export` wrote, or a file of published weights.
         task: For a file of weights: the task that knows the network.
-        config: For a file of weights: what the file doesn't say.
+        config: For a file of weights: what the file doesn't say. For a model that hears embeddings: the network that
+            makes them, teacher.weights=FILE.
         out: Folder for what is written.
     """
     import contextlib
@@ -108,7 +109,8 @@ def export(
         out: New folder for the model.
         onnx: Write the network, front end included, as model.onnx too.
         task: For a file of weights: the task that knows the network.
-        config: For a file of weights: what the file doesn't say.
+        config: For a file of weights: what the file doesn't say. For a model that hears embeddings: the network that
+            makes them, teacher.weights=FILE.
     """
     from timbrel import config as configs
     from timbrel.export import export_model
