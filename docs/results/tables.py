@@ -1,11 +1,12 @@
-"""Make the tables of docs/results.md and docs/performance.md from the files of figures in this folder.
+"""Make the tables of docs/results.md, docs/performance.md and docs/scale.md from the files of figures in this folder.
 
     python docs/results/tables.py
 
 A table stands between two comments, ``<!-- table NAME -->`` and ``<!-- end -->``. NAME is a folder here that
 `timbrel report STUDY --out docs/results/NAME` wrote; or FOLDER/epochs, for validation figures on the way; or
 FOLDER/classes, for figures by class; or published_taggers or tagged_pieces, from the file of that name; or
-performance/NAME, for what `python benchmarks/NAME.py --json` printed. The paper's figures are put beside ours from
+performance/NAME, for what `python benchmarks/NAME.py --json` printed, or performance/NAME#PART, for one of the tables
+that it makes of it. The paper's figures are put beside ours from
 ``paper.csv``, which says for each table and setting what the paper reports, on other data.
 """
 
@@ -141,8 +142,10 @@ def pieces_table(name: str) -> list[list[str]]:
 
 def benchmark_text(name: str) -> str:
     """Return what a benchmark would have printed for people."""
-    benchmark = importlib.import_module(Path(name).name)
-    text: str = benchmark.table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
+    file, _, part = name.partition("#")
+    figures = json.loads((HERE / f"{file}.json").read_text(encoding="utf-8"))
+    benchmark = importlib.import_module(Path(file).name)
+    text: str = benchmark.table(figures, part) if part else benchmark.table(figures)
     return text
 
 
@@ -178,5 +181,5 @@ def filled(text: str) -> str:
 
 if __name__ == "__main__":
     sys.path.append(str(HERE.parents[1] / "benchmarks"))
-    for page in (HERE.parent / "results.md", HERE.parent / "performance.md"):
+    for page in (HERE.parent / name for name in ("results.md", "performance.md", "scale.md")):
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

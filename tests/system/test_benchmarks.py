@@ -93,3 +93,16 @@ def test_complexity():
     # Three 1 x 1 convolutions of 128 to 128 channels and two of 128 to 20, on ten instances.
     assert figures["on embeddings: attention"]["multiply_adds"] == 10 * (3 * 128 * 128 + 2 * 128 * 20)
     assert all(row["clips_per_s"]["median"] > 0 for row in figures.values())
+
+
+def test_scale():
+    sizes = ("--window-s", 0.5, "--actors", 1, "--nodes", 1, "--runs", 1, "--epochs", 2, "--trials", 8)
+    figures = run("scale", *sizes, "--songs", 40, 400, "--plans", 200)
+    pool = figures["pool"]
+    assert pool["example_bytes"] == pytest.approx(4 * 4 * 32_000, rel=0.01)
+    assert len(pool["actors"]) == 4
+    for case in (*pool["actors"], *pool["mixing"], *figures["nodes"]):
+        assert case["mixtures_per_s"] > 0 < case["held_mb"] <= 1.1 * case["held_at_most_mb"]
+        assert all(value >= 0 for value in case["cpu_ms"].values())
+    assert [row["store"] for row in figures["mlflow"]] == ["SQLite file", "mlflow server"]
+    assert figures["catalogue"]["rows"][1]["activity_mb"] > 9 * figures["catalogue"]["rows"][0]["activity_mb"]
