@@ -53,6 +53,7 @@ GOALS = {
     "cpu_ratio.bank": ">= 6",
     "first_batch_s": "<= 4",
     "two_actors_efficiency": ">= 0.9",
+    "two_plain_workers_efficiency": "the machine's own",
     "whole_run_wall_ratio": "> 1",
 }
 
@@ -184,6 +185,8 @@ def sides(library: Library, workers: int, settings: list[str]) -> dict[str, Call
     index = build_index(library, "train", task, config)
     plain = Stream(None, config.mixing, 0, "train")
     streams["plain"] = lambda examples: loader_batches(plain, index, examples, workers)
+    if "exact" in settings:
+        streams["plain, 1 worker"] = lambda examples: loader_batches(plain, index, examples, 1)
     for setting in settings:
         recipe = dataclasses.replace(config.mixing, stretch=setting)  # type: ignore[arg-type]
         own = build_index(library, "train", task, dataclasses.replace(config, mixing=recipe))
@@ -249,8 +252,12 @@ def summary(
             ratios[f"{kind}_ratio.{setting}"] = middle([a[f"{kind}_ms"] / b[f"{kind}_ms"] for a, b in pairs])
         ratios[f"in_process_cpu_ms.{setting}"] = middle([here[setting]])
     if "exact" in found:
-        pairs = zip(found["exact, 1 actor"], found["exact"], strict=True)
-        ratios["two_actors_efficiency"] = middle([one["wall_ms"] / two["wall_ms"] / 2 for one, two in pairs])
+        for name, one, two in (
+            ("two_actors_efficiency", "exact, 1 actor", "exact"),
+            ("two_plain_workers_efficiency", "plain, 1 worker", "plain"),
+        ):
+            pairs = zip(found[one], found[two], strict=True)
+            ratios[name] = middle([slow["wall_ms"] / fast["wall_ms"] / 2 for slow, fast in pairs])
         ratios["first_batch_s"] = figures["exact"]["first_batch_s"]
     if alone:
         ratios["whole_run_wall_ratio"] = middle([alone["plain"] / alone["exact"]])

@@ -182,4 +182,8 @@ def filled(text: str) -> str:
 if __name__ == "__main__":
     sys.path.append(str(HERE.parents[1] / "benchmarks"))
     for page in (HERE.parent / name for name in ("results.md", "performance.md", "scale.md")):
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        try:
+            text = filled(page.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            sys.exit(f"{page} has a table of the figures in {error.filename}, which is not there: measure them first.")
+        page.write_text(text, encoding="utf-8")

@@ -34,7 +34,7 @@ def run(name, *arguments):
 def test_mixing(library):
     # More mixtures than the pool makes in advance, or some sides would have done their work before the clock starts.
     figures = run("mixing", "--library", library, "--rounds", 1, "--examples", 320, "--whole", 64)
-    assert set(figures["sides"]) == {"plain", "exact", "exact, 1 actor", "fast", "bank"}
+    assert set(figures["sides"]) == {"plain", "plain, 1 worker", "exact", "exact, 1 actor", "fast", "bank"}
     for side in figures["sides"].values():
         assert side["cpu_ms"]["median"] > 0
         assert side["wall_ms"]["median"] > 0
