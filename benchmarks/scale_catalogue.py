@@ -26,10 +26,11 @@ import pyarrow.parquet as pq
 
 from benchmarks.memory import index_bytes
 from timbrel import activity, markdown, registry
-from timbrel.library import CATALOGUE, NOTES, ROWS_AT_ONCE, Library, write_catalogue
+from timbrel.library import CATALOGUE, NOTES, ROWS_AT_ONCE, Library
 from timbrel.mixing.index import build_index
 from timbrel.mixing.plan import plan_mixture
 from timbrel.mixing.recipe import PAPER
+from timbrel.storing import write_catalogue
 
 SONGS = (3_442, 344_166)
 """The last: as many as the largest collection of multitracks made from MIDI files would give."""

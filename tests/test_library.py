@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timbrel import activity
-from timbrel import library as lib
 from timbrel.errors import UserError
-from timbrel.library import CATALOGUE, NOTES, Library, safe_name
+from timbrel.library import CATALOGUE, NOTES, SCHEMA_VERSION, Library, safe_name
 from timbrel.prepare import prepare
 from timbrel.sources import Found, Note, Performance, Skipped, Song, Stem
+from timbrel.storing import store_song
 
 RATE_HZ = 8000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, RATE_HZ).astype(np.float32)
@@ -392,13 +392,11 @@ def test_changed_files_are_noticed(tmp_path, recordings):
 
 
 def test_what_changes_while_it_is_read_is_noticed(tmp_path, recordings, monkeypatch):
-    store_song = lib.store_song
-
     def and_change(*arguments):
         np.save(tmp_path / "in/0.npy", NOISE[:-7])
         return store_song(*arguments)
 
-    monkeypatch.setattr("timbrel.prepare.lib.store_song", and_change)
+    monkeypatch.setattr("timbrel.prepare.store_song", and_change)
     recordings()
     with pytest.raises(UserError, match="have changed since 'scripted' was prepared"):
         recordings()
@@ -518,7 +516,7 @@ def test_a_full_disk_ends_in_a_sentence(tmp_path, monkeypatch, error):
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(lib.soundfile, "write", full)
+    monkeypatch.setattr(soundfile, "write", full)
     with pytest.raises(UserError, match="disk"):
         prepared(tmp_path, song("a"))
     assert names(tmp_path) == []
@@ -633,13 +631,13 @@ def test_opening_what_is_no_library(tmp_path):
 
 def make_newer(root):
     Library.create(root)
-    (root / "library.json").write_text(json.dumps({"schema": lib.SCHEMA_VERSION + 1}))
+    (root / "library.json").write_text(json.dumps({"schema": SCHEMA_VERSION + 1}))
 
 
 def test_a_newer_library_is_refused(tmp_path):
     prepared(tmp_path, song("a"))
     make_newer(tmp_path)
-    with pytest.raises(UserError, match=f"has schema {lib.SCHEMA_VERSION + 1}.*upgrade timbrel"):
+    with pytest.raises(UserError, match=f"has schema {SCHEMA_VERSION + 1}.*upgrade timbrel"):
         Library.open(tmp_path)
 
 

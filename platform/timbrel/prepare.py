@@ -19,15 +19,16 @@ import filelock
 from tqdm import tqdm
 
 from timbrel import activity
-from timbrel import library as lib
 from timbrel.check import check
 from timbrel.config import fingerprint
 from timbrel.errors import UserError, is_utf8
+from timbrel.library import Library, safe_name
 from timbrel.overlap import listed_elsewhere
 from timbrel.sources import Song, Source
 from timbrel.splits import SplitRule, assign_splits
 from timbrel.spread import spread
 from timbrel.states import files_state, song_state
+from timbrel.storing import Stored, store_song, write_tables
 
 RECORDS = "stored"
 """Folder of what the tables will say of each song that is stored."""
@@ -60,12 +61,12 @@ def prepare(
     for given in (root, path):
         if not is_utf8(given):
             raise UserError(f"{given}: the name is not UTF-8: rename it.")
-    name = lib.safe_name(name or source.name)
+    name = safe_name(name or source.name)
     identity = fingerprint(source.name, str(path.absolute()) if path else None, options, split)
     root = root.absolute()
     home, work, replaced = (root / f"{prefix}{name}" for prefix in ("", ".preparing-", ".replaced-"))
     with _folder(root), alone(root / f".{name}.lock", f"'{name}' in {root}"):
-        library = lib.Library.create(root) if (root / "library.json").exists() else lib.Library(root)
+        library = Library.create(root) if (root / "library.json").exists() else Library(root)
         _put_back(home, replaced)
         if home.exists() and name not in library.datasets:
             raise UserError(f"{home} is there already and is no data set: choose another --name or --library.")
@@ -94,7 +95,7 @@ def prepare(
             facts = _store(source, path, options, name, split, work) | {"identity": identity}
             (work / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
             begun.unlink()
-            lib.Library.create(root)
+            Library.create(root)
             if home.exists():
                 home.rename(replaced)
             work.rename(home)
@@ -169,7 +170,7 @@ def _store(
     files = {"files": files_state(path)} if path else {}  # before they are read: what changes meanwhile is noticed
     found = source.find(path, options)
     (folder / RECORDS).mkdir(exist_ok=True)
-    stored = lib.Stored()
+    stored = Stored()
     songs = spread(_StoreSong(name, folder), found.songs)
     for one in tqdm(songs, total=found.count, desc=f"preparing {name}", unit="song"):
         stored.add(one)
@@ -178,8 +179,8 @@ def _store(
     if not rows:
         reasons = "; ".join(f"{what}: {why}" for what, why in stored.skipped[:3]) or "it holds no song"
         raise UserError(f"nothing in {path or source.name} could be prepared ({reasons}).")
-    divided = assign_splits(rows, split, listed_elsewhere(lib.Library(folder.parent), name))
-    digest = lib.write_tables(folder, stored)
+    divided = assign_splits(rows, split, listed_elsewhere(Library(folder.parent), name))
+    digest = write_tables(folder, stored)
     shutil.rmtree(folder / RECORDS)
     _remove_others(folder, rows)
     return {
@@ -218,11 +219,11 @@ class _StoreSong:
         self.dataset = dataset
         self.folder = folder
 
-    def __call__(self, song: Song) -> lib.Stored:
+    def __call__(self, song: Song) -> Stored:
         record = self.folder / RECORDS / f"{song_state(song)}.json"
         if record.exists():
-            return lib.Stored.read(record)
-        stored = lib.store_song(song, self.dataset, self.folder)
+            return Stored.read(record)
+        stored = store_song(song, self.dataset, self.folder)
         stored.write(record)
         return stored
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
 
-from timbrel import library as lib
 from timbrel import registry
 from timbrel.config import with_values
 from timbrel.embeddings.parts import Parts, row_of
@@ -21,10 +20,11 @@ from timbrel.embeddings.sound import songs_of
 from timbrel.embeddings.store import ROWS, Embeddings, Rows, arrow_file, common_names, facts_file, facts_of
 from timbrel.errors import UserError
 from timbrel.launch import Workplace
-from timbrel.library import Library
+from timbrel.library import EMBEDDINGS, Library
 from timbrel.mixing.pool import Stream
 from timbrel.mixing.taught import SongEmbeddings
 from timbrel.search import Search
+from timbrel.storing import write_table
 
 SONGS = tuple(f"song {number}" for number in range(9))
 
@@ -126,8 +126,8 @@ def test_dtypes_are_kept_and_windows_are_float32(library, dtype):
 
 
 def ship(library, rows, dataset="clicks"):
-    table = pa.Table.from_pylist([{"dataset": dataset, **row} for row in rows], lib.EMBEDDINGS)
-    lib._write(library.root / dataset / "embeddings.parquet", table)
+    table = pa.Table.from_pylist([{"dataset": dataset, **row} for row in rows], EMBEDDINGS)
+    write_table(library.root / dataset / "embeddings.parquet", table)
     return library
 
 

@@ -13,10 +13,11 @@ from timbrel.check import check
 from timbrel.clip_labels import OPENMIC
 from timbrel.config import with_values
 from timbrel.errors import UserError
-from timbrel.library import Library, Stored, write_tables
+from timbrel.library import Library
 from timbrel.prepare import prepare
 from timbrel.sources import Found, Header, Performance, Skipped, Song, Stem
 from timbrel.sources.weak_clips import NO_PROGRAM, SHORT, SILENT, SOURCE, UNJUDGED, WeakClipsOptions, sounding_s
+from timbrel.storing import Stored, write_tables
 
 EVERYTHING = ("train",)
 RATE = 8_000
