@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.scale_pool import BATCH, PARTS, fit
-from timbrel.mixing.scheduling import AHEAD_BATCHES, queued_blocks
+from timbrel.mixing.actors import BLOCK_EXAMPLES, Pool, look_ahead
+from timbrel.mixing.scheduling import queued_blocks
 
 LOOK_MS = 100.0
 """Ray Data's loop looks so often, at the least, which blocks are done."""
@@ -24,10 +25,8 @@ class Cluster:
     name: str
     runs: int
     """At once; they share workers and mixers equally."""
-    batch: int
-    """Mixtures a training step, over all workers of a run."""
-    block: int
-    """Mixtures a block: up to 64; of several workers, a worker's part of a batch."""
+    batch: int = 16
+    """Mixtures a training step, over all workers of a run: the paper's."""
     gpus: int = 8
     """A Train worker each, on a node each."""
     mixer_cores: int = 200
@@ -37,10 +36,8 @@ class Cluster:
 
 
 CLUSTERS = (
-    Cluster("8 runs, a GPU and 25 mixers each", runs=8, batch=16, block=64),
-    Cluster("1 run on 8 GPUs, batch 16", runs=1, batch=16, block=2),
-    Cluster("1 run on 8 GPUs, batch 128", runs=1, batch=128, block=16),
-    Cluster("1 run on 8 GPUs, batch 512", runs=1, batch=512, block=64),
+    Cluster("8 runs, a GPU and 25 mixers each", runs=8),
+    Cluster("1 run on 8 GPUs", runs=1),
 )
 
 
@@ -85,7 +82,7 @@ def checked(figures: dict[str, Any]) -> list[dict[str, Any]]:
 def cluster_limits(figures: dict[str, Any], cluster: Cluster, mix_ms: float) -> dict[str, float]:
     """Return how many mixtures a second each part of a cluster can make or pass on, all runs together."""
     fitted = fit(figures["pool"]["actors"])
-    found = limits(fitted, cluster.mixer_cores, mix_ms, cluster.block)
+    found = limits(fitted, cluster.mixer_cores, mix_ms, BLOCK_EXAMPLES)
     link = cluster.gpus * cluster.link_gbit * 1e9 / 8 / figures["pool"]["example_bytes"]
     return {
         "mixer cores": found["actors"],
@@ -98,11 +95,10 @@ def cluster_limits(figures: dict[str, Any], cluster: Cluster, mix_ms: float) -> 
 def held_gb(figures: dict[str, Any], cluster: Cluster) -> float:
     """Return GB that all runs hold in object stores at most."""
     readers = cluster.gpus // cluster.runs
-    batch = cluster.batch // readers
-    block_batches = max(1, cluster.block // batch)
-    actors = cluster.mixer_cores // cluster.runs
-    batches = AHEAD_BATCHES * readers + queued_blocks(block_batches) * block_batches * actors
-    return cluster.runs * batches * batch * figures["pool"]["example_bytes"] / 1e9
+    share = cluster.batch // readers
+    pool = Pool(cluster.mixer_cores // cluster.runs, cpus=1)
+    limits = look_ahead(share, round(share * figures["pool"]["example_bytes"]), pool, readers).resource_limits
+    return float(cluster.runs * limits.object_store_memory / 1e9)
 
 
 def driver_s(figures: dict[str, Any], epochs: int, trials: int) -> dict[str, float]:

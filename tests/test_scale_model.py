@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.scale_model import CLUSTERS, Cluster, checked, cluster_limits, held_gb, suggestion_s
+from benchmarks.scale_model import CLUSTERS, checked, cluster_limits, held_gb, suggestion_s
 from benchmarks.scale_pool import PARTS, fit
 
 TRUE = {part: {"mixture_ms": 0.1 + 0.1 * n, "block_ms": 2.0 + n, "cores": 0.02 * n} for n, part in enumerate(PARTS)}
@@ -32,19 +32,19 @@ def test_an_actor_takes_its_work_and_what_ray_adds(figures):
     assert mixing["predicted"] == pytest.approx(1000 / (20 + 0.3 + 4 / 64))
 
 
-def test_small_blocks_make_the_leader_the_bottleneck(figures):
-    several, one = (cluster_limits(figures, cluster, 18.5) for cluster in CLUSTERS[:2])
+def test_one_run_has_one_leader_for_all(figures):
+    several, one = (cluster_limits(figures, cluster, 18.5) for cluster in CLUSTERS)
     assert min(one, key=one.get) == "leaders"
-    assert one["leaders"] == pytest.approx(1000 * (1 - 0.02) / (0.2 + 3 / 2))
-    assert several["leaders"] == pytest.approx(8 * 1000 * (1 - 0.02) / (0.2 + 3 / 64))
+    assert one["leaders"] == pytest.approx(1000 * (1 - 0.02) / (0.2 + 3 / 64))
+    assert several["leaders"] == pytest.approx(8 * one["leaders"])
     assert several["links"] == one["links"] == pytest.approx(8 * 10e9 / 8 / 5e5)
 
 
 def test_what_is_held_is_what_may_be_ahead(figures):
     # 8 batches for the reader, and 3 blocks of 4 batches for each of 25 actors, in each of 8 runs.
     assert held_gb(figures, CLUSTERS[0]) == pytest.approx(8 * (8 + 3 * 4 * 25) * 16 * 5e5 / 1e9)
-    # 8 batches of 2 for each of 8 readers, and 4 blocks of one batch for each of 200 actors.
-    assert held_gb(figures, Cluster("one", runs=1, batch=16, block=2)) == pytest.approx((64 + 800) * 2 * 5e5 / 1e9)
+    # 2 blocks of 32 batches of 2 for each of 8 readers, and 3 such blocks for each of 200 actors.
+    assert held_gb(figures, CLUSTERS[1]) == pytest.approx((2 * 8 + 3 * 200) * 64 * 5e5 / 1e9)
 
 
 def test_suggestions_grow_with_the_trials_that_are_done():

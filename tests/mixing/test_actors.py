@@ -1,11 +1,12 @@
 """Which pools a cluster has room for, by what it says of its nodes; nothing here starts Ray."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from timbrel.errors import UserError
-from timbrel.mixing.actors import MIXER_RESOURCE, Numbers, Pool, check_room, look_ahead
+from timbrel.mixing.actors import MIXER_RESOURCE, Numbers, Pool, block_numbers, check_room, look_ahead
 from timbrel.mixing.scheduling import FIRST_BATCHES
 
 
@@ -53,11 +54,11 @@ def test_a_pool_that_fits_alone_but_not_beside_the_training(nodes):
 
 @pytest.mark.parametrize(
     ("pool", "readers", "batches"),
-    [(Pool(1, 1.0), 1, 8 + 3 * 4), (Pool(5, 1.0), 1, 8 + 5 * 3 * 4), (Pool(5, 1.0), 2, 2 * 8 + 5 * 4)],
+    [(Pool(1, 1.0), 1, 8 + 3 * 4), (Pool(5, 1.0), 1, 8 + 5 * 3 * 4), (Pool(5, 1.0), 2, 2 * 8 + 5 * 3 * 4)],
     ids=["one actor", "five", "two readers"],
 )
 def test_how_far_ahead_does_not_depend_on_the_length_of_the_stream(pool, readers, batches):
-    """Every reader has its eight batches, every actor three blocks of four, or four single ones for several readers."""
+    """Every reader has its eight batches, every actor three blocks of four."""
     assert look_ahead(16, 1000, pool, readers).resource_limits.object_store_memory == 1000 * batches
 
 
@@ -79,3 +80,24 @@ def test_blocks_are_whole_batches_in_order(start, length, batch_size, block_batc
     assert len(sizes) <= FIRST_BATCHES or sum(last) <= max(
         length / 2, batch_size * actors
     )  # and the last ones are small
+
+
+@given(
+    steps=st.integers(1, 300),
+    batch_size=st.integers(1, 20),
+    block_batches=st.integers(1, 70),
+    actors=st.integers(1, 300),
+    readers=st.integers(2, 8),
+)
+def test_several_readers_have_their_parts_of_the_same_steps(steps, batch_size, block_batches, actors, readers):
+    start, step = 7, batch_size * readers
+    blocks = list(Numbers(start, start + steps * step, batch_size, block_batches, actors, readers).blocks())
+    read = [
+        [block_numbers(*block, batch_size, readers) for block in blocks[reader::readers]] for reader in range(readers)
+    ]
+    for of_turn in zip(*read, strict=True):
+        assert len({len(numbers) for numbers in of_turn}) == 1
+        assert len(of_turn[0]) <= block_batches * batch_size
+    parts = [np.concatenate(of_reader).reshape(steps, batch_size) for of_reader in read]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1).ravel(), np.arange(start, start + steps * step))
+    assert all(len(numbers) == batch_size for numbers in read[0][:FIRST_BATCHES])

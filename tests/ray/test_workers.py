@@ -22,8 +22,11 @@ TOLERANCE = 1e-4
 
 @pytest.mark.parametrize("start", [0, 24])
 def test_two_readers_are_given_each_example_once(ray_cluster, composed_index, short_recipe, start):
-    """From the beginning, and from the middle as after an interruption: reader 0 the first half of each batch."""
-    stop, share = 56, 4
+    """From the beginning, and from the middle as after an interruption: reader 0 the first half of each batch.
+
+    Beyond the first blocks, which have one batch each, there are some of several.
+    """
+    stop, share = 536, 4
     here = mix(Stream(composed_index, short_recipe, 3, "train"), composed_index, range(start, stop))
     stream = Stream(ray.put(composed_index), short_recipe, 3, "train")
     dataset = stream_batches(stream, start, stop, share, Pool(2, 0.4), readers=2)

@@ -28,7 +28,7 @@ AHEAD_BATCHES = 8
 learner does not fill the object store."""
 FIRST_BATCHES = 20
 """Of each reader: it takes some seven before it works on the first, and waits until then however slow it is. The first
-blocks have one batch each, so this is as many blocks."""
+blocks of each have one batch, so this is as many blocks."""
 NEVER = -1.0
 
 
