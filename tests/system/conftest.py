@@ -163,6 +163,12 @@ def train(song_library):
 
 
 @pytest.fixture(scope="session")
+def train_longer(train):
+    """One that still has something to mix when its first epochs are over."""
+    return [*train, "training.batches_per_epoch=12"]
+
+
+@pytest.fixture(scope="session")
 def tune(song_library):
     """The command of a study that is as small as can be."""
     return ["tune", "transfer_modes", "--library", song_library, *SIZE]
@@ -173,6 +179,13 @@ def trained(lasting_place, train):
     """An undisturbed run."""
     here = lasting_place("trained")
     here.run(*train)
+    return here
+
+
+@pytest.fixture(scope="session")
+def trained_longer(lasting_place, train_longer):
+    here = lasting_place("trained_longer")
+    here.run(*train_longer)
     return here
 
 

@@ -1,6 +1,6 @@
 """Ctrl-C while a verb works: status 130, one line, nothing half-written, no open MLflow run, no process left behind.
 
-`train` and `tune`, which can be taken up again, are in `test_interruptions`.
+`train` and `tune`, which can be taken up again, are in `test_faults` and `test_interruptions`.
 """
 
 import os

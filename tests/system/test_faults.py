@@ -4,6 +4,7 @@ On one CPU worker every figure is in the end equal, to the last bit, to that of 
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -209,24 +210,19 @@ def test_a_full_disk_ends_the_run_and_no_checkpoint(place, train, trained, small
 
 def test_a_checkpoint_cut_short_gives_way_to_the_one_before(place, train, trained):
     here = place()
-    here.interrupted(*train, when=lambda: here.epochs(task=TASK) >= 3)
+    code, said = here.interrupted(*train, when=lambda: here.epochs(task=TASK) >= 3)
+    assert code == 130, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    (stopped,) = here.runs(task=TASK)
+    assert stopped.info.status == "KILLED"
+    assert "test/loss" not in stopped.data.metrics
     (record,) = (here.folder / "runs").glob(f"*/*/{RECORD}")
     newest = max(record.parent.glob(f"checkpoint_*/{STATE}"))
     os.truncate(newest, newest.stat().st_size // 2)
     _, said = here.run(*train, "--resume")
     assert f"{newest.parent.name} was damaged and is removed" in said
     check_same(here, trained, task=TASK)
-
-
-LONGER = "training.batches_per_epoch=12"
-"""So that there is something left to mix when the first epoch is over."""
-
-
-@pytest.fixture(scope="module")
-def trained_longer(lasting_place, train):
-    here = lasting_place("longer")
-    here.run(*train, LONGER)
-    return here
 
 
 def cut_short(file):
@@ -239,19 +235,18 @@ def replace(file):
     other.rename(file)
 
 
-@pytest.mark.parametrize("harm", [cut_short, replace])
 def test_garbage_in_the_library_while_it_is_read_ends_the_run(
-    place, train, trained_longer, song_library, tmp_path, harm
+    place, train_longer, trained_longer, song_library, tmp_path
 ):
     here = place()
     library = tmp_path / "library"
     shutil.copytree(song_library, library)
-    train = [library if word == song_library else word for word in train] + [LONGER]
+    train = [library if word == song_library else word for word in train_longer]
     process = here.start(*train)
     here.wait(process, lambda: here.epochs(task=TASK) >= 1)
-    for row in Library.open(library).catalogue(columns=["path", "split"]).to_pylist():
-        if row["split"] == "train":
-            harm(library / row["path"])
+    files = [library / row["path"] for row in Library.open(library).catalogue().to_pylist() if row["split"] == "train"]
+    for file, harm in zip(files, itertools.cycle([cut_short, replace])):
+        harm(file)
     check_failed(here, process, f"{library}/house_band/songs/")
     (failed,) = here.runs(task=TASK)
     assert failed.info.status == "FAILED"

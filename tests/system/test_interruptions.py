@@ -1,26 +1,8 @@
-"""The command line in processes of its own, interrupted as users interrupt it, against undisturbed runs."""
+"""Studies that are interrupted, and trials that are stopped early; an interrupted run is in `test_faults`."""
 
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
-
-
-def test_ctrl_c_and_resume_give_the_figures_of_an_undisturbed_run(place, train, trained):
-    disturbed = place()
-    code, said = disturbed.interrupted(*train, when=lambda: disturbed.epochs(task="multi_instrument") >= 2)
-    assert code == 130, said
-    assert "--resume" in said
-    assert "Traceback" not in said
-    (stopped,) = disturbed.runs(task="multi_instrument")
-    assert stopped.info.status == "KILLED"
-    assert "test/loss" not in stopped.data.metrics
-
-    _, said = disturbed.run(*train, "--resume")
-    assert "resuming" in said
-    (resumed,), (expected,) = disturbed.runs(task="multi_instrument"), trained.runs(task="multi_instrument")
-    assert resumed.info.status == "FINISHED"
-    assert sorted(set(disturbed.steps(resumed))) == [1, 2, 3, 4, 5, 6]
-    assert resumed.data.metrics == expected.data.metrics
 
 
 def test_an_interrupted_study_is_resumed_without_losing_or_doubling_a_trial(place, tune):

@@ -9,6 +9,7 @@ With TIMBREL_RELIABILITY=FOLDER each test writes there how long its run stood st
 
 import itertools
 import json
+import math
 import os
 import socket
 import statistics
@@ -33,12 +34,13 @@ def epochs(place, **tags):
     return sorted(point.timestamp / 1000 for history in histories for point in history)
 
 
-def note(fault, place, killed_s, undisturbed):
-    """Write down for how long nothing was learned after a part was killed at ``killed_s``, seconds since 1970."""
+def note(fault, place, killed_s, undisturbed, until_s=math.inf):
+    """Write down for how long nothing was learned after a part was killed at ``killed_s``, and before another one was
+    at ``until_s``, seconds since 1970."""
     folder = os.environ.get("TIMBREL_RELIABILITY")
     if not folder:
         return
-    after = [killed_s, *(moment for moment in epochs(place) if moment > killed_s)]
+    after = [killed_s, *(moment for moment in epochs(place) if killed_s < moment < until_s)]
     usual = epochs(undisturbed, task=TASK)
     figures = {
         "fault": fault,
@@ -72,16 +74,17 @@ def assert_as_if_nothing_had_happened(place, undisturbed, exact=True):
 PARTS = {"mixing actor": "MapWorker", "train worker": "RayTrainWorker", "process that leads a trial": "ImplicitFunc"}
 
 
-@pytest.mark.parametrize(("part", "name"), PARTS.items(), ids=PARTS.values())
-def test_a_part_of_a_training_run(place, train, trained, part, name):
-    here = place()
-    process = here.start(*train)
-    here.wait(process, lambda: here.epochs(task=TASK) >= 2)
-    killed_s = time.time()
-    assert here.kill(name), f"no {part} was found to kill"
+def test_the_parts_of_a_training_run_one_after_the_other(place, train_longer, trained_longer):
+    here, killed_s = place(), []
+    process = here.start(*train_longer)
+    for epoch, (part, name) in enumerate(PARTS.items(), start=1):
+        here.wait(process, lambda done=epoch: here.epochs(task=TASK) >= done)
+        killed_s.append(time.time())
+        assert here.kill(name), f"no {part} was found to kill"
     here.end(process)
-    assert_as_if_nothing_had_happened(here, trained)
-    note(part, here, killed_s, trained)
+    assert_as_if_nothing_had_happened(here, trained_longer)
+    for part, moment, until_s in zip(PARTS, killed_s, [*killed_s[1:], math.inf], strict=True):
+        note(part, here, moment, trained_longer, until_s)
 
 
 def test_one_of_two_train_workers(place, train):
