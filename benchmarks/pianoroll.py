@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def measure(library: Library, rounds: int, examples: int, steps: int) -> dict[str, Any]:
+def measure(library: Library, rounds: int, examples: int, steps: int, widths: Sequence[int]) -> dict[str, Any]:
     """Return all figures."""
     task = registry.load("task", "pianoroll")
     base = with_values(task.config_type(), {"front_end.engine": "librosa"})
@@ -264,14 +265,14 @@ def measure(library: Library, rounds: int, examples: int, steps: int) -> dict[st
             f"width {width}, {threads} of {cores} cores": step_figures(
                 index, task, with_values(base, {"model.width": width}), rounds, steps, threads
             )
-            for width, threads in itertools.product(WIDTHS, sorted({1, cores}))
+            for width, threads in itertools.product(widths, sorted({1, cores}))
         }
     engines = ["librosa", "torch"] if torch.cuda.is_available() else ["librosa"]
     figures["prediction"] = {
         f"{width}, {engine}": prediction_figures(
             index, task, with_values(base, {"model.width": width, "front_end.engine": engine}), rounds
         )
-        for width, engine in itertools.product(WIDTHS, engines)
+        for width, engine in itertools.product(widths, engines)
     }
     return figures
 
@@ -327,9 +328,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--examples", type=int, default=480, help="segments a round and side")
     parser.add_argument("--steps", type=int, default=20, help="training steps a round and side")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS), help="of the networks")
     parser.add_argument("--json", action="store_true", help="print figures for scripts")
     arguments = parser.parse_args()
-    figures = measure(Library.open(arguments.library), arguments.rounds, arguments.examples, arguments.steps)
+    library = Library.open(arguments.library)
+    figures = measure(library, arguments.rounds, arguments.examples, arguments.steps, arguments.widths)
     print(json.dumps(figures, indent=1) if arguments.json else table(figures))
 
 

@@ -65,7 +65,7 @@ def test_cqt():
 def test_pianoroll(tmp_path):
     options = HouseBandOptions(songs=4, seconds=20, sample_rate=16_000)
     prepare(registry.load("source", "house_band"), None, tmp_path, options)
-    figures = run("pianoroll", "--library", tmp_path, "--rounds", 1, "--examples", 96, "--steps", 2)
+    figures = run("pianoroll", "--library", tmp_path, "--rounds", 1, "--examples", 96, "--steps", 2, "--widths", 8)
     sides = figures["data"]["sides"]
     assert figures["data"]["cpu_ratio"]["median"] == pytest.approx(
         sides["plain loop"]["cpu_ms"]["median"] / sides["pool, 1 actor"]["cpu_ms"]["median"]
