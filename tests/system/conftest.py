@@ -99,12 +99,16 @@ class Place:
         return len(victims)
 
     @property
+    def database(self):
+        return self.folder / "mlflow.db"
+
+    @property
     def tracker(self):
-        return Tracker(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return Tracker(self.environment.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.database}"))
 
     def runs(self, **tags):
         """Return the MLflow runs with these tags, named without ``timbrel.``; none if there is no database yet."""
-        if not (self.folder / "mlflow.db").exists():
+        if not self.database.exists():
             return []
         return self.tracker.find({f"timbrel.{name}": value for name, value in tags.items()})
 

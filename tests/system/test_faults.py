@@ -46,7 +46,7 @@ class Server:
     def start(self):
         options = {
             "--port": str(self.port),
-            "--backend-store-uri": self.place.tracker.uri,
+            "--backend-store-uri": f"sqlite:///{self.place.database}",
             "--artifacts-destination": str(self.place.folder / "artifacts"),
             "--workers": "1",
         }
@@ -104,7 +104,7 @@ def check_same(got, expected, **tags):
 
 
 def what(run):
-    return run.data.tags["timbrel.task"], run.data.params["transfer.mode"]
+    return run.data.tags["timbrel.task"], run.data.params.get("transfer.mode")
 
 
 def artifacts(place, run):
