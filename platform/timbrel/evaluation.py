@@ -53,13 +53,11 @@ def evaluate_run(run_id: str, root: Path, values: Mapping[str, Any], tracker: Tr
         resources = ray.cluster_resources()
         share = share_cluster(resources.get("CPU", 1), 0, 1, 1, mixers)
         stream = evaluation_stream(trained.task, config, library, "test")
-        test = {
-            name: np.array(values)
-            for name, values in ray.get(collect.remote(stream, config.evaluation.test_examples, share.pool)).items()
-        }
+        (found,) = ray.get(collect.remote([stream], [config.evaluation.test_examples], share.pool))
+        test = {name: np.array(values) for name, values in found.items()}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = predict(trained.task, trained.model.to(device), heard(test), device, config.training.precision)
-    outputs = trained.task.outputs(test, found, config)
+    judged = predict(trained.task, trained.model.to(device), heard(test), device, config.training.precision)
+    outputs = trained.task.outputs(test, judged, config)
     figures = judge(trained.task, outputs, trained.thresholds, config)
     run = tracker.start(
         f"evaluation of {run_id[:8]}",

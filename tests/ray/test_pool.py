@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import ray
 
 from timbrel.errors import UserError
 from timbrel.mixing import actors
-from timbrel.mixing.pool import Pool, Stream, mix, read_batches, stream_batches
+from timbrel.mixing.pool import Pool, Stream, collect, mix, read_batches, stream_batches
 
 pytestmark = pytest.mark.ray
 EXAMPLES = 40
@@ -42,6 +43,20 @@ def test_example_i_is_the_same_bytes(stream, expected, actors, batch_size, start
     np.testing.assert_array_equal(rows["number"], np.arange(start, EXAMPLES))
     assert rows["audio"].tobytes() == expected["audio"][start:].tobytes()
     np.testing.assert_array_equal(rows["labels"], expected["labels"][start:])
+
+
+def test_several_sets_by_one_pool(stream, expected, composed_index):
+    """The second begins in the middle of a batch."""
+    other = replace(stream, name="valid")
+    sets = ray.get(collect.remote([stream, other], [21, 14], Pool(2, 0.4)))
+    songs = np.array(composed_index.songs.to_pylist())
+    of_other = mix(replace(other, index=composed_index), composed_index, range(14))
+    for got, mixed, count in ((sets[0], expected, 21), (sets[1], of_other, 14)):
+        assert got.keys() == mixed.keys()
+        assert len(got["audio"]) == count
+        assert got["audio"].tobytes() == mixed["audio"][:count].tobytes()
+        np.testing.assert_array_equal(got["labels"], mixed["labels"][:count])
+        np.testing.assert_array_equal(got["song"], songs[mixed["song"][:count]])
 
 
 def test_another_seed_or_stream_is_another_sequence(stream, expected, composed_index):

@@ -7,7 +7,7 @@ computed twice after a crash, give the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from timbrel.mixing.taught import SongEmbeddings
 
 __all__ = ["Pool", "Stream", "collect", "mix", "read_batches", "stream_batches"]
+
+
+WORTH_AN_ACTOR = 100
+"""Examples that are mixed in about the time, 3 s of CPU, in which another actor starts."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +107,37 @@ def stream_batches(
 
 
 @ray.remote(num_cpus=0, max_calls=1)  # its process ends with it: an idle one would keep 0.4 GB for nothing
-def collect(stream: Stream, examples: int, pool: Pool) -> Mapping[str, np.ndarray]:
-    """Return the first ``examples`` examples of a stream, all at once: an evaluation set, with the songs' names.
+def collect(streams: Sequence[Stream], counts: Sequence[int], pool: Pool) -> list[Mapping[str, np.ndarray]]:
+    """Return the first ``counts`` examples of each of some streams, and their songs' names: whole evaluation sets.
 
-    Of consecutive windows there may be fewer; 0 stands for all of them.
+    Of consecutive windows there may be fewer; 0 stands for all of them. All are made by one pool, one stream after the
+    other: a pool takes seconds to start.
     """
-    index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
-    examples = index.examples(examples)
-    batch_size = min(16, examples)
-    pool = replace(pool, actors=min(pool.actors, -(-examples // batch_size)), least=0)  # this reader only waits
-    batches = list(read_batches(stream_batches(stream, 0, examples, batch_size, pool), batch_size))
+    indices = [_index(stream) for stream in streams]
+    counts = [index.examples(count) for index, count in zip(indices, counts, strict=True)]
+    total, batch_size = sum(counts), min(16, sum(counts))
+    # This reader only waits, so that all actors begin at once, but none that would be late.
+    pool = replace(pool, actors=min(pool.actors, -(-total // WORTH_AN_ACTOR)), least=0)
+    batch_bytes = batch_size * max(stream.example_bytes for stream in streams)
+    rows = numbered_batches(_Mixers, (streams, counts), 0, total, batch_size, batch_bytes, pool)
+    batches = list(read_batches(rows, batch_size))
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    return columns | {"song": np.array(index.songs.to_pylist())[columns["song"]]}
+    sets: list[Mapping[str, np.ndarray]] = []
+    for index, first, after in zip(indices, *_bounds(counts), strict=True):
+        of_set = {name: values[first:after] for name, values in columns.items()}
+        sets.append(of_set | {"song": np.array(index.songs.to_pylist())[of_set["song"]]})
+    return sets
+
+
+def _bounds(counts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return where each of some streams begins and ends if they are counted through."""
+    ends = np.cumsum(counts).tolist()
+    return [0, *ends[:-1]], ends
+
+
+def _index(stream: Stream) -> StemIndex:
+    index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
+    return index
 
 
 class _Mixer:
@@ -122,7 +145,7 @@ class _Mixer:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.index: StemIndex = ray.get(stream.index) if isinstance(stream.index, ray.ObjectRef) else stream.index
+        self.index = _index(stream)
         self.keeper = Keeper(stream.keep, self.mix) if stream.keep else None
 
     def mix(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
@@ -130,3 +153,20 @@ class _Mixer:
 
     def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         return self.keeper.batches(numbers) if self.keeper else self.mix(numbers)
+
+
+class _Mixers:
+    """What an actor does that makes examples of several streams, counted through: numbers in, their examples out."""
+
+    def __init__(self, streams_and_counts: tuple[Sequence[Stream], Sequence[int]]) -> None:
+        streams, counts = streams_and_counts
+        self.mixers = [_Mixer(stream) for stream in streams]
+        self.bounds = list(zip(*_bounds(counts), strict=True))
+
+    def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        parts = []
+        for mixer, (first, after) in zip(self.mixers, self.bounds, strict=True):
+            own = numbers[(numbers >= first) & (numbers < after)]
+            if len(own):
+                parts.append(mixer(own - first))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

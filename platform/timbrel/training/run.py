@@ -118,11 +118,9 @@ def render_evaluation_sets(task: Task, config: Experiment, library: Library, poo
     """
     rules = config.evaluation
     streams = [evaluation_stream(task, config, library, split) for split in ("valid", "test")]
-    valid = collect.remote(streams[0], rules.valid_examples, pool)
-    ray.wait([valid])  # one pool at a time: both would ask for all CPUs
-    test = collect.remote(streams[1], rules.test_examples, pool)
-    ray.get([valid, test])
-    return EvaluationSets(valid, test)
+    sets: Any = collect.options(num_returns=2).remote(streams, [rules.valid_examples, rules.test_examples], pool)
+    ray.get(sets)
+    return EvaluationSets(*sets)
 
 
 def evaluation_stream(task: Task, config: Experiment, library: Library, split: str) -> Stream:
