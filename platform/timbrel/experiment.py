@@ -81,7 +81,7 @@ def run_study(
         names = common_names(place.library, config.data.all_datasets)
         config = configs.with_values(config, dict.fromkeys(study.over_embeddings, names[0]))
         study = study.of_embeddings(names, drawn=count > 0)
-    with ray_session(dashboard=study.early_stopping and not dry_run):
+    with ray_session():
         config = place.settled(task, config)
         space = [(path, study.describe(path)) for path in sorted(study.space)]
         what = [study.name, config, tags["timbrel.data_digest"], space, list(seeds), count, preset]

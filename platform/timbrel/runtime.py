@@ -41,18 +41,15 @@ WORKER_ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def ray_session(dashboard: bool = False) -> Iterator[None]:
+def ray_session() -> Iterator[None]:
     """Connect to the cluster that ``RAY_ADDRESS`` names (a submitted job has it), or start Ray on this machine.
 
-    What was started is stopped at the end. ``dashboard`` asks for Ray's dashboard, bound to the loopback: without it a
-    study with early stopping would hang, because Ray frees a stopped trial's workers through the dashboard's API.
+    What was started is stopped at the end; it has no dashboard, which would take seconds to start.
 
     Raises:
-        UserError: no cluster answers, or one with other versions or other code than this process; or the dashboard is
-            asked for, and the cluster has none, or another Ray is on this machine.
+        UserError: no cluster answers, or one with other versions or other code than this process.
     """
     import ray
-    from ray._private import services
 
     if ray.is_initialized():
         yield
@@ -61,7 +58,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+    local: dict[str, Any] = {} if address else {"include_dashboard": False}
     if address:
         check_submitted()
         check_installed()
@@ -83,19 +80,6 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         raise UserError(
             "Ray did not start in 30 s: this machine is too busy, so try again when it is less so."
         ) from None
-    if dashboard and not context.dashboard_url:
-        ray.shutdown()
-        raise UserError(
-            "a study with early stopping needs Ray's dashboard, through which Ray frees the workers of stopped trials: "
-            "install ray[default] and start the cluster with `ray start --head --include-dashboard=true`."
-        )
-    # Asked for the State API of "this" Ray, Ray looks for one on the machine, and gives up where it finds two.
-    if dashboard and not address and len(services.find_gcs_addresses()) > 1:
-        ray.shutdown()
-        raise UserError(
-            "a study with early stopping can't start beside another Ray on this machine: wait for the other to end, "
-            "or run both on one cluster (`ray start --head`, then export RAY_ADDRESS=auto)."
-        )
     from ray.data import DataContext
 
     DataContext.get_current().enable_progress_bars = False

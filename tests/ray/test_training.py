@@ -4,9 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,13 +231,3 @@ def test_garbage_in_the_library_ends_the_run_as_failed_with_one_sentence(place, 
     assert newest.info.status == "FAILED"
     with place.tracker.artifacts(newest.info.run_id, "error.txt") as error:
         assert sentence in error.read_text()
-
-
-def test_early_stopping_is_refused_beside_another_ray(place, tmp_path):
-    """The Ray of these tests is the other one; the study would hang at its first stopped trial."""
-    timbrel = str(Path(sys.executable).parent / "timbrel")
-    command = [timbrel, "tune", "learning_rates", "--library", str(place.library.root), "--preset", "smoke"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "beside another Ray" in done.stderr
-    assert "Traceback" not in done.stderr

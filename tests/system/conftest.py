@@ -98,6 +98,13 @@ class Place:
                 os.kill(pid, signal.SIGKILL)
         return len(victims)
 
+    def start_node(self, number, *arguments):
+        """Start a node of a Ray cluster, several of which are on this machine, each with an address of its own."""
+        ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+        size = ["--object-store-memory=200000000", "--disable-usage-stats"]
+        quiet = ["--include-dashboard=false"] if "--head" in arguments else []
+        self.run("start", *arguments, f"--node-ip-address=127.0.0.{number}", *ports, *size, *quiet, program="ray")
+
     @property
     def database(self):
         return self.folder / "mlflow.db"

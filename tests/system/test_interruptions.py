@@ -24,8 +24,10 @@ def test_an_interrupted_study_is_resumed_without_losing_or_doubling_a_trial(plac
     assert not any((here.folder / "runs").iterdir())
 
 
-def test_early_stopping_ends_trials_as_finished_and_tagged(place, tune):
+def test_early_stopping_ends_trials_as_finished_and_tagged_beside_another_ray(place, tune):
+    """Ray's own way to notice that a trial was stopped needs a dashboard, and no other Ray on the machine."""
     here = place()
+    place("other").start_node(2, "--head", "--port=0", "--num-cpus=0")
     here.run("tune", "learning_rates", *tune[2:], "--samples", "6")
     trials = here.runs(kind="trial")
     assert len(trials) == 6

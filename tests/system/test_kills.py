@@ -126,8 +126,8 @@ def test_a_node_while_another_joins(place, train, trained):
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
     for each in (head, first, second, here):
         each.environment |= token
-    start_node(head, 1, "--head", "--port", address.split(":")[1], "--include-dashboard=false", "--num-cpus=0")
-    start_node(first, 2, "--address", address, "--num-cpus=2")
+    head.start_node(1, "--head", "--port", address.split(":")[1], "--num-cpus=0")
+    first.start_node(2, "--address", address, "--num-cpus=2")
     here.environment["RAY_ADDRESS"] = address
     process = here.start(*train)
     here.wait(process, lambda: here.epochs(task=TASK) >= 2)
@@ -135,16 +135,9 @@ def test_a_node_while_another_joins(place, train, trained):
     assert first.processes("RayTrainWorker")
     killed_s = time.time()
     first.kill()
-    start_node(second, 3, "--address", address, "--num-cpus=2")
+    second.start_node(3, "--address", address, "--num-cpus=2")
     here.end(process)
     assert second.processes("raylet")
     assert_as_if_nothing_had_happened(here, trained)
     assert first.temporary_files() == second.temporary_files() == []
     note("node", here, killed_s, trained)
-
-
-def start_node(place, number, *arguments):
-    """Start a node of a Ray cluster, several of which are on this machine, each with an address of its own."""
-    ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
-    size = ["--object-store-memory=200000000", "--disable-usage-stats"]
-    place.run("start", *arguments, f"--node-ip-address=127.0.0.{number}", *ports, *size, program="ray")

@@ -1,6 +1,5 @@
 """One training run on a Ray cluster: the mixing pool, the Train workers, and where they left off."""
 
-import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +8,8 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
-import ray.train.torch
-from ray._raylet import PlacementGroupID
 from ray.exceptions import RayActorError, RayTaskError
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
 from timbrel import config as configs
 from timbrel.errors import UserError
@@ -26,7 +23,8 @@ from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment, evaluation_recipe
 from timbrel.task import Task
 from timbrel.training.checkpoints import drop_damaged, epochs_done
-from timbrel.training.worker import PLACE, note_failure, train_worker
+from timbrel.training.trainer import Trainer
+from timbrel.training.worker import note_failure, train_worker
 
 RESTARTS = 3
 """How often a worker group, or the process that leads a trial, is started again where it died."""
@@ -149,7 +147,7 @@ def train_run(
     callbacks: list[Any],
     keep: Keep | None = None,
 ) -> ray.train.Result:
-    """Train one run with a TorchTrainer; a second call with the same ``folder`` and ``name`` goes on where it was.
+    """Train one run with a ``Trainer``; a second call with the same ``folder`` and ``name`` goes on where it was.
 
     ``pretrained``, and head and network of ``teaching``, are references in Ray's object store, or None. ``keep`` says
     where the mixtures are kept for other runs on the same stream.
@@ -160,7 +158,6 @@ def train_run(
     failure = Path(folder) / f"{name}-failure.json"
     _raise_noted(failure)  # a trial that is started again after it failed would only repeat itself
     drop_damaged(Path(folder) / name)  # Ray Train can be killed while it writes its record
-    _free(Path(folder) / name / PLACE)
     index = build_index(library, "train", task, config)
     stream = replace(training_stream(task, config, library, index, keep), index=ray.put(index))
     training = config.training
@@ -174,7 +171,7 @@ def train_run(
         return stream_batches(stream, start, total, size, share.pool, training.workers)
 
     options = look_ahead(size, size * stream.example_bytes, share.pool, training.workers)
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = Trainer(
         train_worker,
         train_loop_config={
             "task": task.name,
@@ -189,7 +186,7 @@ def train_run(
         },
         datasets={"train": dataset},
         dataset_config=ray.train.DataConfig(execution_options=options),
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=ScalingConfig(
             num_workers=training.workers,
             use_gpu=share.worker_gpus > 0,
             resources_per_worker={
@@ -197,12 +194,12 @@ def train_run(
                 **({"GPU": share.worker_gpus} if share.worker_gpus else {}),
             },
         ),
-        run_config=ray.train.RunConfig(
+        run_config=RunConfig(
             name=name,
             storage_path=folder,
-            failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},  # type: ignore[call-arg]  # Train V2 takes it
+            failure_config=FailureConfig(max_failures=RESTARTS),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
             callbacks=callbacks,
         ),
     )
@@ -235,14 +232,3 @@ def _raise_noted(failure: Path) -> None:
     if note["sentence"]:
         raise UserError(note["sentence"])
     raise RuntimeError(f"a worker failed:\n{note['traceback']}")
-
-
-def _free(place: Path) -> None:
-    """Give back what the workers of a run held whose leading process died.
-
-    Ray moves it to another node, and would keep it for as long as the cluster lives; Ray Train itself gives it back
-    only where there is a dashboard.
-    """
-    with contextlib.suppress(FileNotFoundError, ValueError):  # there is none, or it was killed while writing it
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(place.read_text()))))
-        place.unlink()

@@ -15,7 +15,6 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.util.placement_group import get_current_placement_group
 
 from timbrel import config as configs
 from timbrel import registry
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from timbrel.trained import TrainedModel
     from timbrel.training.loop import Examples, Learner
 
-PLACE = "placement_group"
-"""In a run's folder: what holds the CPUs and GPUs of its workers, for whoever must free them if the run dies."""
 MODEL = "model"
 """In the last checkpoint: the trained model, as `timbrel.trained` lays it out."""
 
@@ -84,9 +81,6 @@ def _train(settings: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    held = get_current_placement_group() if rank == 0 and ray.is_initialized() else None  # it would start a Ray
-    if held is not None:
-        (Path(context.get_storage().experiment_fs_path) / PLACE).write_text(held.id.hex())
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(settings["threads"])
