@@ -147,7 +147,7 @@ def ray_state() -> Iterator[Finding]:
         told = f"RAY_ADDRESS is not set; a Ray of this machine's own would have {_machine(cpus, gpus)}: {runs}"
         yield Finding("", "ok", told)
         if services.find_gcs_addresses():
-            told = "another Ray runs here, beside which no study with early stopping starts"
+            told = "another Ray runs here, and neither would know which CPUs the other uses"
             yield Finding("", "warning", told, "export RAY_ADDRESS=auto to use that one")
         return
     with ray_session():
