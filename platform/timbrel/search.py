@@ -82,14 +82,15 @@ def run_trials(
     Raises:
         UserError: what is there to resume is not this user's own.
     """
+    restored = resume and _restorable(folder / TUNE)  # not what was killed before its first trial
     # Ray Tune keeps its state as pickles, which may run anything when they are read.
-    if resume and (foreign := foreign_file(folder / TUNE)):
+    if restored and (foreign := foreign_file(folder / TUNE)):
         raise UserError(
             f"{foreign} was written by another user, or may be by anybody, and resuming would run what it says: "
             "start anew without --resume, with a --storage of your own."
         )
     led = ray.tune.with_resources(trainable, {"cpu": DRIVER_CPUS})
-    if resume and _restorable(folder / TUNE):
+    if restored:
         return ray.tune.Tuner.restore(
             str(folder / TUNE),
             led,
