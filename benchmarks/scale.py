@@ -104,8 +104,7 @@ def study_table(figures: dict[str, Any]) -> str:
         f"An epoch has {epoch['metrics']} figures, of {epoch['value_bytes']:.0f} bytes each in the database.",
         *(
             f"Ray Tune: {row['trials_per_s']:.1f} trials a second that do nothing, {row['concurrent']} at a time, of "
-            f"{row['trials']}; {row['driver_cpu_s']:.3f} s of CPU each in the command's process, {row['cpu_s']:.2f} "
-            "in all."
+            f"{row['trials']}; {row['driver_cpu_s']:.3f} s of CPU each in the command's process."
             for row in figures["tune"]
         ),
         "Optuna suggests a trial in "

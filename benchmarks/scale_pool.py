@@ -96,9 +96,10 @@ def measure(
     dataset = numbered_batches(maker, work, 0, total * BATCH, BATCH, batch_bytes, pool)
     worked_s, held_mb = 0.0, 0.0
     for number, batch in enumerate(read_batches(dataset.streaming_split(1)[0], BATCH)):
+        if first < number <= last:
+            worked_s += float(batch["worked_s"].sum())
         if number == first:
-            cpu, wall, worked_s = cpu_seconds(), time.perf_counter(), 0.0
-        worked_s += float(batch["worked_s"].sum())
+            cpu, wall = cpu_seconds(), time.perf_counter()
         if number == last:
             processes, seconds = spent(cpu), time.perf_counter() - wall
             held_mb = memory()["store_mb"]

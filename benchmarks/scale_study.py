@@ -21,7 +21,6 @@ import optuna
 import psutil
 import ray.tune
 
-from benchmarks.ray_overhead import cpu_seconds
 from timbrel import registry
 from timbrel.outputs import FOLDER, Outputs
 from timbrel.runtime import ray_session
@@ -178,14 +177,14 @@ def _wait_for(answer: Callable[[], Any], seconds: float = 120) -> None:
 
 
 class Ends(ray.tune.Callback):
-    """Notes when trials end, and the CPU that was spent until then."""
+    """Notes when trials end, and the CPU that the driver has spent until then."""
 
     def __init__(self) -> None:
-        self.ends: list[tuple[float, float, float]] = []
+        self.ends: list[tuple[float, float]] = []
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note s of wall time, of the driver's CPU, and of everybody's."""
-        self.ends.append((time.perf_counter(), time.process_time(), sum(s for _, s in cpu_seconds().values())))
+        """Note s of wall time, and of the driver's CPU."""
+        self.ends.append((time.perf_counter(), time.process_time()))
 
 
 def nothing(values: dict[str, Any]) -> None:
@@ -194,21 +193,20 @@ def nothing(values: dict[str, Any]) -> None:
 
 
 def measure_tune(trials: int, concurrent: int = 4) -> dict[str, Any]:
-    """Return trials a second, and s of CPU that a trial takes: of the driver and of all processes."""
+    """Return trials a second, and s of CPU that a trial takes of the driver."""
     task: Task = registry.load("task", TASK)
     search = Search(task, task.config_type(), {"seed": ray.tune.grid_search(list(range(trials)))})
     ends = Ends()
     with tempfile.TemporaryDirectory() as folder, ray_session():
         run_trials(search, nothing, Path(folder), ends, concurrent=concurrent)  # type: ignore[arg-type]
     first = concurrent  # the first ones wait for what Ray starts once
-    wall, driver, everybody = np.diff(np.array(ends.ends)[[first, -1]], axis=0)[0]
+    wall, driver = np.diff(np.array(ends.ends)[[first, -1]], axis=0)[0]
     count = len(ends.ends) - 1 - first
     return {
         "trials": trials,
         "concurrent": concurrent,
         "trials_per_s": count / wall,
         "driver_cpu_s": driver / count,
-        "cpu_s": everybody / count,
     }
 
 
