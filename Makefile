@@ -39,10 +39,10 @@ demo: $(VENV)/.installed ## Compose a library, pre-train, run a first study (abo
 	cd $(DEMO) && $(abspath $(BIN))/timbrel tune transfer_modes --library library --preset $(PRESET) \
 	  --tracking-uri sqlite:///$(abspath $(DEMO))/mlflow.db
 
-test: $(VENV)/.installed-dev ## Run the tests (about 12 minutes)
+test: $(VENV)/.installed-dev ## Run the tests (about 35 minutes on two cores)
 	$(BIN)/python -m pytest -m 'not system'
 
-test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (about 4 minutes)
+test-quick: $(VENV)/.installed-dev ## Run the tests that start no Ray (about 10 minutes on two cores)
 	$(BIN)/python -m pytest -m 'not system and not ray'
 
 fuzz: $(VENV)/.installed-dev ## Try 10,000 random lists, configs, audio and MIDI files (some minutes)
@@ -54,7 +54,7 @@ test-system: $(VENV)/.installed-dev ## Run the slow tests of the whole system (n
 test-browser: $(VENV)/.installed-dev ## Run those of them that look at pages in Chromium (half a minute)
 	$(BIN)/python -m pytest -m browser
 
-test-hosts: $(VENV)/.installed-dev ## Run those of them that need hosts, made of network namespaces (root, sshd, rsync; 4 minutes)
+test-hosts: $(VENV)/.installed-dev ## Run those of them that need hosts, made of network namespaces (root, sshd, rsync; 8 minutes)
 	$(BIN)/python -m pytest -m hosts
 
 lint: $(VENV)/.installed-dev ## Check style and types

@@ -107,7 +107,8 @@ def test_a_slow_reader_costs_little(cluster, numbered, readers):
         most = max(most, capacity - ray.available_resources()["object_store_memory"])
     assert len(processes) == 1
     held = 3 * 4 * batch_bytes  # by the reader: a block of four batches in advance, one in use, one on the way
-    assert most < look_ahead(16, batch_bytes, pool).resource_limits.object_store_memory + held
+    beside_audio = 1.01  # the other columns, and what Arrow adds
+    assert most < beside_audio * (look_ahead(16, batch_bytes, pool).resource_limits.object_store_memory + held)
     assert (cpu_seconds() - before) / (40 * 0.2) < 0.5  # of a core; 1.1 where the loop spins
 
 
