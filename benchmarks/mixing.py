@@ -188,12 +188,12 @@ def sides(library: Library, workers: int, settings: list[str]) -> dict[str, Call
     if "exact" in settings:
         streams["plain, 1 worker"] = lambda examples: loader_batches(plain, index, examples, 1)
     for setting in settings:
-        recipe = dataclasses.replace(config.mixing, stretch=setting)  # type: ignore[arg-type]
+        recipe = dataclasses.replace(config.mixing, stretch=setting)
         own = build_index(library, "train", task, dataclasses.replace(config, mixing=recipe))
         stream = Stream(ray.put(own), recipe, 0, "train")
-        streams[setting] = lambda examples, stream=stream: pool_batches(stream, examples, workers, 0.9)  # type: ignore[misc]
+        streams[setting] = lambda examples, stream=stream: pool_batches(stream, examples, workers, 0.9)
         if setting == "exact":
-            streams["exact, 1 actor"] = lambda examples, stream=stream: pool_batches(stream, examples, 1, 0.9)  # type: ignore[misc]
+            streams["exact, 1 actor"] = lambda examples, stream=stream: pool_batches(stream, examples, 1, 0.9)
     return streams
 
 
@@ -223,7 +223,7 @@ def in_process(library: Library, settings: list[str], examples: int) -> dict[str
     config = task.config_type()
     figures = {}
     for setting in settings:
-        recipe = dataclasses.replace(config.mixing, stretch=setting)  # type: ignore[arg-type]
+        recipe = dataclasses.replace(config.mixing, stretch=setting)
         index = build_index(library, "train", task, dataclasses.replace(config, mixing=recipe))
         stream = Stream(None, recipe, 0, "train")
         mix(stream, index, range(BATCH))

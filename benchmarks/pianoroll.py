@@ -219,7 +219,7 @@ def step_figures(index: StemIndex, task: Task, config: Any, rounds: int, steps: 
             run_config=ray.train.RunConfig(
                 name="benchmark",
                 storage_path=folder,
-                worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},  # type: ignore[call-arg]
+                worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
             ),
         ).fit()
         rows = json.loads(answer.read_text())

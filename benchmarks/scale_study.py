@@ -198,7 +198,7 @@ def measure_tune(trials: int, concurrent: int = 4) -> dict[str, Any]:
     search = Search(task, task.config_type(), {"seed": ray.tune.grid_search(list(range(trials)))})
     ends = Ends()
     with tempfile.TemporaryDirectory() as folder, ray_session():
-        run_trials(search, nothing, Path(folder), ends, concurrent=concurrent)  # type: ignore[arg-type]
+        run_trials(search, nothing, Path(folder), ends, concurrent=concurrent)
     first = concurrent  # the first ones wait for what Ray starts once
     wall, driver = np.diff(np.array(ends.ends)[[first, -1]], axis=0)[0]
     count = len(ends.ends) - 1 - first

@@ -104,20 +104,20 @@ def main() -> None:
     figures = {}
     settings = ["exact", "fast", *(["bank"] if all(map(library.bank, library.datasets)) else [])]
     for setting in settings:
-        recipe = dataclasses.replace(config.mixing, stretch=setting)  # type: ignore[arg-type]
+        recipe = dataclasses.replace(config.mixing, stretch=setting)
         index = build_index(library, "train", task, dataclasses.replace(config, mixing=recipe))
         stream = Stream(None, recipe, 0, "train")
         if setting == "exact":
             plain = PlainDataset(stream, index, arguments.examples)
             figures["plain"] = profile(plain.__getitem__, arguments.examples)
             figures["planning alone"] = profile(
-                lambda number, index=index, recipe=recipe: planning.mixture_labels(  # type: ignore[misc]
+                lambda number, index=index, recipe=recipe: planning.mixture_labels(
                     plan_mixture(index, recipe, 0, "train", number), index, recipe
                 ),
                 arguments.examples,
             )
         figures[setting] = profile(
-            lambda number, stream=stream, index=index: mix(stream, index, np.array([number])),  # type: ignore[misc]
+            lambda number, stream=stream, index=index: mix(stream, index, np.array([number])),
             arguments.examples,
         )
     print(json.dumps(figures, indent=1) if arguments.json else table(figures))

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc
 
 from timbrel import bootstrap, metrics
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error")  # undefined figures must not warn
 
 MACROS = ("roc_auc_macro", "pr_auc_macro", "f1_macro")
 METRICS = (*MACROS, "binary_cross_entropy")

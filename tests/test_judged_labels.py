@@ -29,7 +29,7 @@ from timbrel.rejudge import rejudge
 from timbrel.report import COLUMNS, _paired, run_figures
 from timbrel.trial_log import per_class_csv
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error")  # undefined figures must not warn
 
 NAN = math.nan
 CLASSES = ("violin", "banjo", "organ")

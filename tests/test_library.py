@@ -685,7 +685,7 @@ def test_random_state_plays_no_part(tmp_path):
     digests = set()
     for seed in (1, 2):
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         prepared(tmp_path / str(seed), *(song(f"song {number}") for number in range(5)))
         digests.add(Library.open(tmp_path / str(seed)).digest())
     assert len(digests) == 1

@@ -37,7 +37,9 @@ class Scripted:
 
 
 def song(name, tags=None, embeddings=None, stem="mix"):
-    perform = lambda: Performance(TONE, 8_000, embeddings=embeddings or {})  # noqa: E731
+    def perform():
+        return Performance(TONE, 8_000, embeddings=embeddings or {})
+
     return Song(name, (Stem(stem, "mix", perform),), tags=tags)
 
 

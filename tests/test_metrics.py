@@ -266,7 +266,7 @@ def test_evaluate_refuses_names_and_thresholds_that_do_not_fit():
     with pytest.raises(ValueError, match=r"one threshold a class \(2,\), got \(3,\)"):
         metrics.evaluate(TARGETS, SCORES, CLASSES, np.full(3, 0.5))
     with pytest.raises(ValueError, match="per_class, global or fixed"):
-        metrics.choose_thresholds(TARGETS, SCORES, "best")  # type: ignore[arg-type]
+        metrics.choose_thresholds(TARGETS, SCORES, "best")
 
 
 @pytest.mark.parametrize("name", ["bowed string", "genre---r&b", "mood/theme---happy", "a:b", "chœur"])

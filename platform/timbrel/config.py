@@ -162,7 +162,7 @@ def from_json(config_type: type[Config], text: str, where: str) -> Config:
 
 def fingerprint(*parts: Any) -> str:
     """Return a short hash of configs and plain values: equal inputs, equal hash, on every machine."""
-    canonical = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # type: ignore[arg-type]
+    canonical = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # type: ignore[arg-type]  # a class is no part
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -101,7 +101,7 @@ def run_study(
         with _parent_run(study, config, place.tracker, place.storage / folder, tags | own, earlier) as parent:
             if first:
                 config = _pretrained(study, config, first, place, parent.id)
-                parent.set_tags({"timbrel.pretrained": configs.flatten(config)[study.pretraining.target]})  # type: ignore[union-attr]
+                parent.set_tags({"timbrel.pretrained": configs.flatten(config)[study.pretraining.target]})  # type: ignore[union-attr]  # `first` is of one
             trial_tags = tags | {"timbrel.kind": "trial", "timbrel.folder": folder}
             search = _search(study, task, config, seeds, count)
             train_trials(search, place, trial_tags, parent.id, resume=earlier is not None)

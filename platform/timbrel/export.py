@@ -99,7 +99,7 @@ def write_onnx(trained: TrainedModel, file: Path) -> None:
 
 def _require_onnx() -> None:
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        import onnx  # noqa: F401  only to see whether it is there
+        import onnxscript  # noqa: F401  likewise
     except ImportError as error:
         raise UserError(f"ONNX needs the package '{error.name}': pip install 'timbrel[onnx]'.") from None

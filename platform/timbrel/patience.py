@@ -43,7 +43,7 @@ def patience_s() -> float:
         UserError: the environment variable holds no number.
     """
     value = os.environ.get(PATIENCE_S, DEFAULT_PATIENCE_S)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError):  # said below, as for a negative number
         if float(value) >= 0:
             return float(value)
     raise UserError(f"{PATIENCE_S}={value} is no number of seconds.")

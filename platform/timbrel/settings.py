@@ -189,5 +189,6 @@ def evaluation_recipe(config: Experiment) -> Recipe:
     Musical, as in the paper. Whether effects were applied there it does not say; here a model is judged on unaltered
     sound.
     """
-    plain = {"effects": NO_EFFECTS, "class_balance": 0.0, "level_db": (), "stretch": PAPER.stretch}
-    return replace(config.mixing, p_musical=1.0, **plain)  # type: ignore[arg-type]
+    return replace(
+        config.mixing, p_musical=1.0, effects=NO_EFFECTS, class_balance=0.0, level_db=(), stretch=PAPER.stretch
+    )

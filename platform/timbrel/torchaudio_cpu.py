@@ -24,10 +24,12 @@ def _unavailable(*_: Any, **__: Any) -> NoReturn:
 
 def _without_extension() -> types.ModuleType:
     extension = types.ModuleType("torchaudio._extension")
-    extension._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
-    extension._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
-    extension.fail_if_no_align = lambda function: _unavailable  # type: ignore[attr-defined]
-    extension._check_cuda_version = lambda: None  # type: ignore[attr-defined]
+    vars(extension).update(
+        _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+        _IS_ALIGN_AVAILABLE=False,
+        fail_if_no_align=lambda function: _unavailable,
+        _check_cuda_version=lambda: None,
+    )
     return extension
 
 

@@ -330,7 +330,8 @@ def code_version() -> dict[str, str]:
         "--match",
         "no-such-tag",
     ]
-    with contextlib.suppress(OSError):
+    # No git, or one that does not answer: what is run is more than to know of which commit.
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         if answer.returncode == 0 and ".venv" not in here.parts and "site-packages" not in here.parts:
             tags["mlflow.source.git.commit"] = answer.stdout.strip()

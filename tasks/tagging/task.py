@@ -168,7 +168,7 @@ class Tagging(Task[TaggingConfig]):
         own = {
             "backbone": net,
             "mixing.sample_rate": SAMPLE_RATE,
-            "mixing.seconds": PUBLISHED[net].seconds,  # type: ignore[attr-defined]
+            "mixing.seconds": PUBLISHED[net].seconds,  # type: ignore[attr-defined]  # of each class there
         }
         config = with_values(self.config_type(), {**own, **values})
         model = self.build_model(config)

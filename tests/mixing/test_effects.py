@@ -210,14 +210,14 @@ def test_ours_can_be_used_where_theirs_can(kind):
 
 def test_a_seed_is_taken_back():
     random.seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    expected = random.random(), np.random.random()  # noqa: NPY002
+    np.random.seed(5)
+    expected = random.random(), np.random.random()
     random.seed(5)
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)
     with seeded(1):
         random.random()
-        np.random.random()  # noqa: NPY002
-    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+        np.random.random()
+    assert (random.random(), np.random.random()) == expected
 
 
 def test_transforms_are_found_by_name():

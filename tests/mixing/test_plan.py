@@ -90,14 +90,14 @@ def assert_uniform(values, choices):
 
 def test_a_plan_depends_on_nothing_but_its_arguments(plans):
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     for number in (PLANS - 1, 17, 3, 17, 0):
         random.random()
-        np.random.random()  # noqa: NPY002
+        np.random.random()
         assert plan_mixture(INDEX, Recipe(), 0, "train", number) == plans[number]
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    state = np.random.get_state()[1].copy()
     plan_mixture(INDEX, Recipe(), 0, "train", 5)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
 def test_seeds_streams_and_numbers_are_independent(plans):

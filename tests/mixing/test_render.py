@@ -375,7 +375,7 @@ def test_any_transform_can_be_named_in_a_recipe(tone_index, short_recipe):
     assert texts[1] not in [name for plan in plans if plan.musical for s in plan.sources for name in dict(s.effects)]
     first = [render_mixture(plan, tone_index, recipe).tobytes() for plan in plans[:20]]
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     assert [render_mixture(plan, tone_index, recipe).tobytes() for plan in plans[:20]] == first
     plain = [plan_mixture(tone_index, short_recipe, 0, "train", number) for number in range(20)]
     assert [render_mixture(plan, tone_index, short_recipe).tobytes() for plan in plain] != first
@@ -394,12 +394,12 @@ def test_the_same_plan_gives_the_same_bytes(tone_index, short_recipe):
     plans = [plan_mixture(tone_index, short_recipe, 0, "train", number) for number in range(30)]
     first = [render_mixture(plan, tone_index, short_recipe).tobytes() for plan in plans]
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     again = [render_mixture(plan, tone_index, short_recipe).tobytes() for plan in reversed(plans)]
     assert first == again[::-1]
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    state = np.random.get_state()[1].copy()
     render_mixture(plans[0], tone_index, short_recipe)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
 def test_opening_many_files_at_once_changes_nothing(tone_index, short_recipe):

@@ -34,7 +34,7 @@ def cpu_seconds():
     """CPU time of this process and all of its Ray's."""
     total = 0.0
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
             total += sum(process.cpu_times()[:4])
     return total
 

@@ -94,7 +94,7 @@ class Place:
         """Kill with SIGKILL the place's processes whose command line holds ``name``; return how many."""
         victims = list(self.processes(name))[:most]
         for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
                 os.kill(pid, signal.SIGKILL)
         return len(victims)
 

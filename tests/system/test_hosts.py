@@ -168,7 +168,7 @@ class Lan:
     def leave_nothing(self):
         """After the first process of each: end connections that the client's SSH keeps, and see that all is gone."""
         for number in processes_in({self.networks.get("client")}):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
                 os.kill(number, signal.SIGKILL)
         until("the end of all processes", lambda: not processes_in(set(self.networks.values())), 30)
 

@@ -38,7 +38,9 @@ def list_(
     else:
         from timbrel import registry
 
-        kind: Literal["task", "study", "source"] = {"tasks": "task", "studies": "study", "sources": "source"}[what]  # type: ignore[assignment]
+        kinds: dict[str, Literal["task", "study", "source"]]
+        kinds = {"tasks": "task", "studies": "study", "sources": "source"}
+        kind = kinds[what]
         for installed in registry.names(kind):
             print(f"{installed:<20} {registry.load(kind, installed).summary}")
 

@@ -117,9 +117,15 @@ def _explain(figure: Figure, darkest: float, *, several: bool, truth: bool) -> N
     whole = "a clip" if several else "the clip"
     handles: dict[str, Any] = {f"attention 0 to {darkest:.2f} (over {whole}: 1)": shades, "threshold": tick}
     if truth:
-        dot = {"marker": "o", "markersize": 4, "linestyle": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}
-        handles["there"] = Line2D([], [], markerfacecolor=INK, **dot)  # type: ignore[arg-type]  # no Any in its stub
-        handles["not there (neither: not judged)"] = Line2D([], [], markerfacecolor="white", **dot)  # type: ignore[arg-type]
+        dot: dict[str, Any] = {
+            "marker": "o",
+            "markersize": 4,
+            "linestyle": "none",
+            "markeredgecolor": INK,
+            "markeredgewidth": 0.8,
+        }
+        handles["there"] = Line2D([], [], markerfacecolor=INK, **dot)
+        handles["not there (neither: not judged)"] = Line2D([], [], markerfacecolor="white", **dot)
     figure.legend(
         handles.values(),
         handles.keys(),

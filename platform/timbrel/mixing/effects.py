@@ -245,12 +245,12 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators, from which audiomentations draws, and put them back as they were."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  audiomentations uses it
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002  likewise
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        np.random.set_state(states[1])  # noqa: NPY002  likewise
 
 
 def apply_frozen(

@@ -78,7 +78,7 @@ class Keeper:
                 return done
             batch = self.render(numbers)
             with part.open("wb") as opened:
-                np.savez(opened, **batch)  # type: ignore[arg-type]
+                np.savez(opened, **batch)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
             part.replace(file)
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -91,6 +91,7 @@ class Keeper:
 
     def _read(self, numbers: np.ndarray) -> Batch | None:
         """Return a batch that was kept, None if there is none or a crash of the machine has left it damaged."""
+        # It is rendered anew then, and kept over the damaged one.
         with contextlib.suppress(FileNotFoundError, BadZipFile, EOFError, ValueError, KeyError):
             with np.load(self._file(numbers), allow_pickle=False) as file:
                 batch = {name: file[name] for name in file.files}
@@ -101,7 +102,7 @@ class Keeper:
     def _claim(self, numbers: np.ndarray) -> bool:
         """Say that this process renders a batch; False if another one has said so."""
         file = self._claim_file(numbers)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # nobody has claimed it, or no longer
             if time.time() - file.stat().st_mtime > CLAIM_S:
                 file.unlink(missing_ok=True)
         try:

@@ -44,7 +44,7 @@ def check_input(name: BackboneName, front_end: LogMelConfig, samples: int) -> No
         return
     if bands != published.BANDS:
         raise ValueError(f"the backbone {name} takes {published.BANDS} mel bands, not front_end.bands={bands}")
-    least: int = PUBLISHED[name].least_frames  # type: ignore[attr-defined]
+    least: int = PUBLISHED[name].least_frames  # type: ignore[attr-defined]  # of each class there
     if frames < least:
         raise ValueError(
             f"the backbone {name} needs {least} frames ({least * front_end.hop:,} samples), not {frames}: raise "

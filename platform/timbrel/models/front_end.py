@@ -53,6 +53,7 @@ class LogMel(nn.Module):
                 "expected the number of bands, got None: fill it in with timbrel.models.backbones.input_of"
             )
         with warnings.catch_warnings():
+            # Narrow bands low down may have none of the spectrum's bins: a constant input, which is no fault.
             warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
             self.power = torchaudio.transforms.MelSpectrogram(
                 sample_rate=sample_rate,

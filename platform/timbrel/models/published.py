@@ -242,7 +242,7 @@ def published_head(backbone: nn.Module, tags: int) -> nn.Sequential:
             nn.Dropout(0.5),
             nn.Linear(backbone.head_size, tags),
         )
-    return nn.Sequential(nn.Dropout(0.5), nn.Linear(int(backbone.embedding_size), tags))  # type: ignore[arg-type]
+    return nn.Sequential(nn.Dropout(0.5), nn.Linear(int(backbone.embedding_size), tags))  # type: ignore[arg-type]  # a Tensor or Module, to mypy
 
 
 def is_published(weights: Mapping[str, torch.Tensor]) -> bool:
@@ -280,8 +280,8 @@ def read_published(
             f"the backbone reads those of '{wanted or 'a run of this platform'}'; set transfer.backbone (task tagging: "
             "backbone) to match."
         )
-    classifier: Mapping[str, str] = backbone.classifier  # type: ignore[assignment]
-    left_out: tuple[str, ...] = backbone.left_out  # type: ignore[assignment]
+    classifier: Mapping[str, str] = backbone.classifier  # type: ignore[assignment]  # likewise
+    left_out: tuple[str, ...] = backbone.left_out  # type: ignore[assignment]  # likewise
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         layer, _, rest = name.partition(".")

@@ -77,7 +77,7 @@ class Classifier(nn.Module):
         if frozen:
             for part in (front_end, backbone):
                 part.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
 
     def train(self, mode: bool = True) -> "Classifier":
         """Set training mode; a frozen front end and backbone stay in evaluation mode, so their statistics stay."""
@@ -111,7 +111,7 @@ def build_classifier(
 ) -> Classifier:
     """Return a classifier of the given parts with a new head; ``how`` as ``Classifier`` takes it."""
     body = build_backbone(backbone, size)
-    head = Head(int(body.embedding_size), int(body.head_size), classes)  # type: ignore[arg-type]
+    head = Head(int(body.embedding_size), int(body.head_size), classes)  # type: ignore[arg-type]  # a Tensor or Module, to mypy
     return Classifier(LogMel(input_of(backbone, front_end), sample_rate), body, head, **how)
 
 

@@ -27,7 +27,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mido  # type: ignore[import-untyped]
+import mido  # type: ignore[import-untyped]  # it has no types
 import pretty_midi
 
 from timbrel.errors import UserError

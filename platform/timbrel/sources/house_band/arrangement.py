@@ -127,7 +127,7 @@ def lineup(index: int) -> tuple[Style, tuple[Chair, ...]]:
         role, name = chair.strip().split("=")
         player = PLAYERS[name]
         program = player.programs[(rounds + index + number) % len(player.programs)]
-        chairs.append(Chair(role, player, program))  # type: ignore[arg-type]
+        chairs.append(Chair(role, player, program))  # type: ignore[arg-type]  # the table has no others
     return style, tuple(chairs)
 
 
