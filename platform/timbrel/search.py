@@ -82,17 +82,17 @@ def run_trials(
     Raises:
         UserError: what is there to resume is not this user's own.
     """
-    restored = resume and _restorable(folder / TUNE)  # not what was killed before its first trial
+    state = folder / TUNE  # not there yet where a study was killed before its first trial
     # Ray Tune keeps its state as pickles, which may run anything when they are read.
-    if restored and (foreign := foreign_file(folder / TUNE)):
+    if resume and state.is_dir() and (foreign := foreign_file(state)):
         raise UserError(
             f"{foreign} was written by another user, or may be by anybody, and resuming would run what it says: "
             "start anew without --resume, with a --storage of your own."
         )
     led = ray.tune.with_resources(trainable, {"cpu": DRIVER_CPUS})
-    if restored:
+    if resume and _restorable(state):
         return ray.tune.Tuner.restore(
-            str(folder / TUNE),
+            str(state),
             led,
             resume_unfinished=True,
             resume_errored=True,  # restarted, it would be another trial, with another run in MLflow
