@@ -10,7 +10,6 @@ frame more or less, and up to three at the end of a song that doesn't fade may b
 """
 
 import numpy as np
-from scipy.signal import butter, filtfilt
 
 FRAME_S = 4096 / 44_100
 HOP_S = 2048 / 44_100
@@ -43,6 +42,10 @@ def confidence(envelopes: np.ndarray) -> np.ndarray:
 
     Each stem is judged against the song's loudest moment, so a stem much quieter than the song counts as silent.
     """
+    # Here, because whatever reads a library imports this module, none but `timbrel prepare` comes by, and SciPy's
+    # filters take most of a second.
+    from scipy.signal import butter, filtfilt
+
     total = envelopes.sum(axis=0)
     if not total.max(initial=0) > 0:
         return np.full(envelopes.shape, SILENCE, dtype=np.float32)

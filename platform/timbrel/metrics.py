@@ -41,7 +41,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 ThresholdRule = Literal["per_class", "global", "fixed"]
 
@@ -75,6 +74,9 @@ def is_judged(targets: np.ndarray) -> np.ndarray:
 
 def roc_auc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the area under each class's ROC curve, ``(class,)``; NaN without a positive or a negative."""
+    # Here, because every process of a run imports this module, few of them judge, and scikit-learn takes a second.
+    from sklearn.metrics import roc_auc_score
+
     validate(targets, scores)
     return _where_both(roc_auc_score, targets, scores)
 
@@ -85,6 +87,8 @@ def pr_auc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Without a negative it would be 1 whatever the scores, so that it is left out like the ROC-AUC, and the
     macro means of both are over the same classes.
     """
+    from sklearn.metrics import average_precision_score
+
     validate(targets, scores)
     return _where_both(average_precision_score, targets, scores)
 
