@@ -1,39 +1,18 @@
 """What a library keeps of a data set besides stems: tags of songs, and embeddings that came with it."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from scripted import Options, Scripted
 from timbrel.errors import UserError
 from timbrel.library import EMBEDDINGS, TAGS, Library
 from timbrel.prepare import prepare
-from timbrel.sources import Found, Performance, Song, Stem
+from timbrel.sources import Performance, Song, Stem
 
 TONE = np.full((1, 800), 0.25, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Options:
-    take: int = 1
-
-
-@dataclass(frozen=True)
-class Scripted:
-    """A source that hands out given songs."""
-
-    songs: tuple
-    vocabulary: tuple = ()
-    name = "scripted"
-    summary = "for tests"
-    needs_path = False
-    options_type = Options
-
-    def find(self, path, options):
-        return Found(self.songs, len(self.songs), [], self.vocabulary)
 
 
 def song(name, tags=None, embeddings=None, stem="mix"):
@@ -44,7 +23,7 @@ def song(name, tags=None, embeddings=None, stem="mix"):
 
 
 def prepared(root, *songs, name="scripted", vocabulary=()):
-    facts, _ = prepare(Scripted(songs, vocabulary), None, root, Options(), name)
+    facts, _ = prepare(Scripted(*songs, vocabulary=vocabulary), None, root, Options(), name)
     return Library.open(root), facts
 
 
