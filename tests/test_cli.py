@@ -6,6 +6,8 @@ import pytest
 
 from timbrel import registry
 from timbrel.cli import VERBS
+from timbrel.config import with_values
+from timbrel.tracking import Tracker
 
 
 def assert_sentence(result, *parts):
@@ -190,3 +192,27 @@ def test_a_study_in_detail(command, study):
     assert status == 0
     assert f"task: {registry.load('study', study).task}" in out
     assert "object at 0x" not in out
+
+
+def test_a_run_in_detail(command, tmp_path):
+    task = registry.load("task", "multi_instrument")
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tags = {"timbrel.task": task.name, "timbrel.kind": "train"}
+    run = tracker.start("by hand", tags)
+    run.log_config(with_values(task.config_type(), {"mixing.p_musical": 0.7}))
+    run.log_metrics({"test/loss": 0.25, "test/f1/flute": 0.5, "threshold/flute": 0.3}, step=1)
+    status, out, _ = command("list", "runs", run.id, "--tracking-uri", tracker.uri)
+    assert status == 0
+    assert out.startswith(f"by hand, RUNNING: run {run.id}, started ")
+    assert out.endswith("\nartifacts: config.json\n")
+    assert "\nkind = train\ntask = multi_instrument\n" in out
+    assert "\nwhat differs from the defaults:\n  mixing.p_musical = 0.7\n\n" in out
+    assert "\n  test/loss = 0.25\n" in out
+    assert "flute" not in out
+    run.close()
+    tracker.start("of another version", {"timbrel.task": "gone"}).log_params({"width": 3})
+    newest = tracker.find({}, limit=1)[0].info.run_id
+    _, out, _ = command("list", "runs", newest, "--tracking-uri", tracker.uri)
+    assert "\nsettings:\n  width = 3\n" in out
+    assert out.endswith("\nartifacts: none\n")
+    assert_sentence(command("list", "runs", "nothing", "--tracking-uri", tracker.uri), "there is no run 'nothing'")

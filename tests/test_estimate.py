@@ -12,7 +12,7 @@ from timbrel import estimate as module
 from timbrel import registry
 from timbrel.config import with_values
 from timbrel.errors import UserError
-from timbrel.estimate import Cost, check_disk, duration, estimate, measure, size
+from timbrel.estimate import Cost, check_disk, estimate, measure, size
 from timbrel.launch import Workplace
 from timbrel.library import Library
 from timbrel.mixing.pool import Pool
@@ -79,13 +79,6 @@ def test_too_small_a_disk_is_said_before_anything_starts(tmp_path):
     assert check_disk(tmp_path / "not" / "yet", 1) == pytest.approx(free, rel=0.1)
     with pytest.raises(UserError, match=r"has [\d.]+ GB free and about [\d.]+ GB are needed: .* --share-gb"):
         check_disk(tmp_path / "not" / "yet", free * 2)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(12.4, "12 s"), (89.0, "89 s"), (100, "2 min"), (3600, "60 min"), (36_000, "10.0 h")]
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(12, "1 MB"), (45_600_000, "46 MB"), (4_915_000_000, "4.9 GB")])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from timbrel.progress import EVERY_S, Progress
+from timbrel.progress import EVERY_S, Progress, duration
 
 
 class Clock:
@@ -139,3 +139,10 @@ def test_on_a_terminal_there_is_a_bar(clock):
     assert last.rstrip().endswith(
         "| 2/12 epochs, 0 of 3 trials done, 1 running, best valid/f1_macro 0.512, about 5 min left"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12.4, "12 s"), (89.0, "89 s"), (100, "2 min"), (3600, "60 min"), (36_000, "10.0 h")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text

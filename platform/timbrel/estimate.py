@@ -198,12 +198,3 @@ def check_disk(folder: Path, needed: int) -> int:
 def size(count: int) -> str:
     """Return a number of bytes for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 1e6) / 1e6:.0f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people, no more exact than an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

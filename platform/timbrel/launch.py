@@ -10,10 +10,11 @@ import ray.tune
 
 from timbrel import config as configs
 from timbrel.embeddings.live import live_teacher
-from timbrel.estimate import Estimate, check_disk, duration, estimate, size
+from timbrel.estimate import Estimate, check_disk, estimate, size
 from timbrel.library import Library
 from timbrel.mixing.index import build_index, missing_examples
 from timbrel.patience import ServerGoneError
+from timbrel.progress import duration
 from timbrel.runtime import Share, share_cluster
 from timbrel.safety import without_secrets
 from timbrel.search import Search, run_trials

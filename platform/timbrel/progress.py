@@ -14,8 +14,6 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from timbrel.estimate import duration
-
 EVERY_S = 30.0
 """Between two lines where there is no terminal, unless a trial has ended."""
 BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} epochs{postfix}"
@@ -133,3 +131,12 @@ class Progress:
         if line != self._said:
             print(line, file=self.file, flush=True)
         self._said, self._said_at = line, self._clock()
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, no more exact than an estimate is."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -248,10 +248,10 @@ class Run:
         self.id = run_id
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; values are cut to what every MLflow store takes."""
+        """Log parameters."""
         from mlflow.entities import Param
 
-        self.tracker.client.log_batch(self.id, params=[Param(key, _text(value)) for key, value in values.items()])
+        self.tracker.client.log_batch(self.id, params=[Param(key, as_param(value)) for key, value in values.items()])
 
     def log_config(self, config: Any) -> None:
         """Log a config's fields as parameters and the whole of it as ``config.json``."""
@@ -356,6 +356,7 @@ def frame(runs: Sequence[Any]) -> pd.DataFrame:
     )
 
 
-def _text(value: Any) -> str:
+def as_param(value: Any) -> str:
+    """Return how a parameter's value is logged: without secrets, and cut to what every MLflow store takes."""
     text = without_secrets(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -1,6 +1,7 @@
 """`timbrel list`."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -24,15 +25,17 @@ def list_(
 
         timbrel list tasks                      all tasks
         timbrel list tasks multi_instrument     every config field of one, with default and meaning
+        timbrel list runs RUN                   what one run was, what it measured, what it left
 
     Args:
         what: Kind of thing.
-        name: One of them, in detail: a task's config fields, a study's search space, a source's options and layout.
+        name: One of them, in detail: a task's config fields, a study's search space, a source's options and layout, a
+            run's settings and figures.
         limit: Newest runs to show.
     """
     at_least(1, limit=limit)
     if what == "runs":
-        _runs(tracking_uri, limit)
+        _run(tracking_uri, name) if name else _runs(tracking_uri, limit)
     elif name:
         {"tasks": _task, "studies": _study, "sources": _source}[what](name)
     else:
@@ -108,3 +111,46 @@ def _runs(tracking_uri: str, limit: int) -> None:
     shown = table[[column for column in columns if column in table]].rename(columns=columns)
     shown["started (UTC)"] = shown["started (UTC)"].dt.strftime("%Y-%m-%d %H:%M")
     print(shown.to_string(index=False, na_rep="-", float_format="%.3f"))
+
+
+def _run(tracking_uri: str, run_id: str) -> None:
+    from timbrel import config as configs
+    from timbrel import registry
+    from timbrel.tracking import Tracker, as_param
+
+    tracker = Tracker(tracking_uri)
+    run = tracker.get(run_id)
+    own = "timbrel."
+    tags = {name.removeprefix(own): value for name, value in run.data.tags.items() if name.startswith(own)}
+    print(f"{run.info.run_name}, {run.info.status}: run {run.info.run_id}, {_when(run.info)}\n")
+    for name, value in sorted(tags.items()):
+        print(f"{name} = {value}")
+    task = registry.load("task", tags["task"]) if tags.get("task") in registry.names("task") else None
+    defaults = configs.flatten(task.config_type()) if task else {}
+    changed = {
+        name: value
+        for name, value in run.data.params.items()
+        if name not in defaults or as_param(defaults[name]) != value
+    }
+    _values("what differs from the defaults" if task else "settings", changed)
+    measured = ("train", "valid", "test")  # not the thresholds and shares of the classes, either
+    figures = {name: value for name, value in run.data.metrics.items() if name.rpartition("/")[0] in measured}
+    _values("last figures, without those of single classes", {name: f"{value:.4g}" for name, value in figures.items()})
+    artifacts = sorted(entry.path for entry in tracker.client.list_artifacts(run_id))
+    print(f"\nartifacts: {', '.join(artifacts) or 'none'}")
+
+
+def _when(info: Any) -> str:
+    from pandas import Timestamp
+
+    from timbrel.progress import duration
+
+    began = Timestamp(info.start_time, unit="ms")
+    said = f"started {began:%Y-%m-%d %H:%M} UTC"
+    return f"{said}, took {duration((info.end_time - info.start_time) / 1000)}" if info.end_time else said
+
+
+def _values(what: str, values: Mapping[str, str]) -> None:
+    print(f"\n{what}:" if values else f"\n{what}: nothing")
+    for name, value in sorted(values.items()):
+        print(f"  {name} = {value}")
