@@ -120,6 +120,7 @@ def test_predict_writes_table_answer_and_picture(place, trained, tmp_path):
 
 
 def test_a_study_is_a_parent_run_with_a_child_a_trial(place, task, trained):
+    """Its trials share their mixtures; that of the same config as the run by itself has its figures to the bit."""
     from ray import tune
 
     study = Study(
@@ -131,10 +132,16 @@ def test_a_study_is_a_parent_run_with_a_child_a_trial(place, task, trained):
         fixed={},
     )
     config = with_values(task.config_type(), {**TINY, "transfer.checkpoint": trained})
+    search = Search(task, config, study.space)
+    assert sum(place.kept(search).values()) == 16
+    assert not dataclasses.replace(place, share_gb=0).kept(search)
     parent = run_study(study, task, config, place, preset="smoke")
     children = place.tracker.find({"mlflow.parentRunId": parent})
-    assert sorted(run.data.params["transfer.mode"] for run in children) == ["frozen", "scratch"]
     assert {run.info.status for run in children} == {"FINISHED"}
+    trials = {run.data.params["transfer.mode"]: run.data.metrics for run in children}
+    assert trials.keys() == {"scratch", "frozen"}
+    assert trials["scratch"] == place.tracker.get(trained).data.metrics
+    assert not any(place.storage.iterdir())
     assert place.tracker.get(parent).info.status == "FINISHED"
     text = report(place.tracker, [parent])
     assert "| frozen" in text
@@ -142,26 +149,6 @@ def test_a_study_is_a_parent_run_with_a_child_a_trial(place, task, trained):
     with place.tracker.artifacts(parent, "report") as folder:
         assert (folder / "report.md").read_text().startswith(text.split("\n\n")[0])
         assert (folder / "comparison.png").stat().st_size > 5_000
-
-
-@pytest.mark.parametrize("share_gb", [0.0, 1.0])
-def test_trials_that_share_mixtures_are_those_that_do_not(place, task, trained, share_gb):
-    """The trial of the same config as the run by itself has its figures to the bit, shared mixtures or not."""
-    from ray import tune
-
-    study = Study(
-        name="rates", summary="", why="", task=task.name, space={"transfer.head_lr": tune.grid_search([0.01, 0.02])}
-    )
-    config = with_values(task.config_type(), TINY)
-    search = Search(task, config, study.space)
-    where = dataclasses.replace(place, share_gb=share_gb)
-    assert (sum(where.kept(search).values()) > 0) == (share_gb > 0)
-    parent = run_study(study, task, config, where, preset="smoke")
-    runs = place.tracker.find({"mlflow.parentRunId": parent, "timbrel.kind": "trial"})
-    (same,) = [run.data.metrics for run in runs if run.data.params["transfer.head_lr"] == "0.01"]
-    expected = place.tracker.get(trained).data.metrics
-    assert same == expected
-    assert not any(place.storage.iterdir())
 
 
 def test_a_dry_run_says_what_a_study_costs_and_starts_nothing(place, task, capsys):

@@ -70,7 +70,7 @@ class Place:
         while not when():
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline, "it never came to this point"
-            time.sleep(0.1)
+            time.sleep(0.3)  # to ask a database takes CPU, too
 
     def interrupted(self, *arguments, when):
         """Start the command, send Ctrl-C once ``when()`` is true, and return its exit code and what it said."""
