@@ -9,7 +9,7 @@ after round; only ratios taken in one run mean anything.
 CPU time is that of all processes a side has started, Ray's own included, while a long stream is read: neither its
 beginning nor its end is in it. Settings, each with its price:
 
-    exact   audiomentations' sound; gains and filters in one pass, pitch and speed in one pass, files mapped into memory
+    exact   audiomentations' sound; gains and filters in one pass, pitch and speed in one pass, headers read once
     fast    pitch and speed by a phase vocoder of ours; how it sounds: benchmarks/stretch_quality.py
     bank    pitch and speed rendered beforehand; disk, and a discrete set of them: timbrel prepare --bank
 """
