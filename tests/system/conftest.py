@@ -15,6 +15,10 @@ from timbrel import registry
 from timbrel.prepare import prepare
 from timbrel.tracking import Tracker
 
+# A shell has what it starts in the background ignore Ctrl-C, and so would all commands that are started and interrupted
+# here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SIZE = [
     "--preset",
     "smoke",
