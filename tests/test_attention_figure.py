@@ -1,9 +1,9 @@
 """The picture of attention over a clip."""
 
-import matplotlib
 import numpy as np
 import pytest
 
+from pictures import saved
 from timbrel import figures
 
 pytestmark = pytest.mark.filterwarnings("error")  # a layout that does not fit warns
@@ -16,19 +16,6 @@ def draw(instances=10, names=NAMES, instance_s=0.96, **options):
     attention = generator.dirichlet(np.ones(instances), size=len(names))
     options = {"title": "000046_3840"} | options
     return figures.attention_figure(attention, names, generator.random(len(names)), instance_s, **options)
-
-
-def saved(figure, path):
-    """Save, and check that it is a picture in which no text leaves the page."""
-    figure.savefig(path)
-    pixels = matplotlib.image.imread(path)
-    assert path.stat().st_size > 5_000
-    assert pixels.std() > 0.02
-    page, drawn = figure.bbox_inches, figure.get_tightbbox(figure.canvas.get_renderer())
-    assert drawn.x0 >= page.x0 - 0.01
-    assert drawn.x1 <= page.x1 + 0.01
-    assert drawn.y0 >= page.y0 - 0.01
-    assert drawn.y1 <= page.y1 + 0.01
 
 
 def test_rows_are_classes_and_columns_are_seconds(tmp_path):

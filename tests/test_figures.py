@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from pictures import saved
 from timbrel import figures, metrics
 from timbrel.bootstrap import Interval
 from timbrel.figures.activity import _shades
@@ -22,19 +23,6 @@ def activity(seconds=6, **options):
     probabilities = np.random.default_rng(0).random((seconds, len(CLASSES)))
     options = {"title": "a.wav", "parents": PARENTS} | options
     return figures.activity_figure(probabilities, CLASSES, THRESHOLDS, FILE, **options)
-
-
-def saved(figure, path):
-    """Save, and check that it is a picture in which no text leaves the page."""
-    figure.savefig(path)
-    pixels = matplotlib.image.imread(path)
-    assert path.stat().st_size > 5_000
-    assert pixels.std() > 0.02
-    page, drawn = figure.bbox_inches, figure.get_tightbbox(figure.canvas.get_renderer())
-    assert drawn.x0 >= page.x0 - 0.01
-    assert drawn.x1 <= page.x1 + 0.01
-    assert drawn.y0 >= page.y0 - 0.01
-    assert drawn.y1 <= page.y1 + 0.01
 
 
 def texts(figure):

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
+from pictures import saved
 from timbrel import figures
 from timbrel.figures.pianoroll import COLOURS, _bars, _colour, _range, _rows
 
@@ -24,17 +25,6 @@ def scale(seconds=10.0, classes=(0, 5, 8)):
             start = round(second / FRAME_S)
             roll[index, 15 + 7 * place + second % 12, start : start + 12] = True
     return roll
-
-
-def saved(figure, path):
-    """Save, and check that it is a picture in which no text leaves the page."""
-    figure.savefig(path)
-    assert matplotlib.image.imread(path).std() > 0.02
-    page, drawn = figure.bbox_inches, figure.get_tightbbox(figure.canvas.get_renderer())
-    assert drawn.x0 >= page.x0 - 0.01
-    assert drawn.x1 <= page.x1 + 0.01
-    assert drawn.y0 >= page.y0 - 0.01
-    assert drawn.y1 <= page.y1 + 0.01
 
 
 def legend(figure):

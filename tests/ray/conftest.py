@@ -38,6 +38,14 @@ def composed_library(ray_cluster, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def place(ray_cluster, composed_library, tmp_path_factory) -> Workplace:
+    """Where runs on those songs are logged and stored."""
+    folder = tmp_path_factory.mktemp("work")
+    tracker = Tracker(f"sqlite:///{folder / 'mlflow.db'}")
+    return Workplace(Library.open(composed_library), tracker, folder / "runs")
+
+
+@pytest.fixture(scope="module")
 def short_recipe() -> Recipe:
     return Recipe(sample_rate=8_000, seconds=1.0)
 

@@ -11,11 +11,10 @@ from timbrel import registry
 from timbrel.config import with_values
 from timbrel.errors import find_user_error
 from timbrel.evaluation import evaluate_run
-from timbrel.experiment import Workplace, train_once
+from timbrel.experiment import train_once
 from timbrel.library import Library
 from timbrel.prepare import prepare
 from timbrel.sources.stems import StemsOptions
-from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -36,12 +35,6 @@ TINY = {
 @pytest.fixture(scope="module")
 def task():
     return registry.load("task", "multi_instrument")
-
-
-@pytest.fixture(scope="module")
-def place(ray_cluster, composed_library, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("work")
-    return Workplace(Library.open(composed_library), Tracker(f"sqlite:///{folder / 'mlflow.db'}"), folder / "runs")
 
 
 def sentence(call):

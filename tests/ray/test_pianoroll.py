@@ -10,12 +10,9 @@ from timbrel.config import with_values
 from timbrel.errors import UserError
 from timbrel.evaluation import evaluate_run
 from timbrel.experiment import run_rules, train_once
-from timbrel.launch import Workplace
-from timbrel.library import Library
 from timbrel.outputs import SPLITS, Outputs
 from timbrel.predict import load_trained, predict_files
 from timbrel.report import report
-from timbrel.tracking import Tracker
 from timbrel.trained import TrainedModel
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -31,13 +28,6 @@ TINY = {
     "evaluation.valid_examples": 3,
     "evaluation.test_examples": 0,
 }
-
-
-@pytest.fixture(scope="module")
-def place(ray_cluster, composed_library, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("work")
-    tracker = Tracker(f"sqlite:///{folder / 'mlflow.db'}")
-    return Workplace(Library.open(composed_library), tracker, folder / "runs")
 
 
 @pytest.fixture(scope="module")
