@@ -123,9 +123,7 @@ def test_a_study_is_a_parent_run_with_a_child_a_trial(place, task, trained):
         fixed={},
     )
     config = with_values(task.config_type(), {**TINY, "transfer.checkpoint": trained})
-    search = Search(task, config, study.space)
-    assert list(place.kept(search).values()) == [16]
-    assert list(dataclasses.replace(place, share_gb=0).kept(search).values()) == [0]
+    assert list(place.kept(Search(task, config, study.space)).values()) == [16]
     parent = run_study(study, task, config, place, preset="smoke")
     children = place.tracker.find({"mlflow.parentRunId": parent})
     assert {run.info.status for run in children} == {"FINISHED"}
@@ -140,6 +138,23 @@ def test_a_study_is_a_parent_run_with_a_child_a_trial(place, task, trained):
     with place.tracker.artifacts(parent, "report") as folder:
         assert (folder / "report.md").read_text().startswith(text.split("\n\n")[0])
         assert (folder / "comparison.png").stat().st_size > 5_000
+
+
+def test_trials_that_may_share_nothing_mix_for_themselves(place, task, trained):
+    """The trial of the same config as the run by itself has its figures to the bit then, too."""
+    from ray import tune
+
+    study = Study(
+        name="rates", summary="", why="", task=task.name, space={"transfer.head_lr": tune.grid_search([0.01, 0.02])}
+    )
+    config = with_values(task.config_type(), TINY)
+    where = dataclasses.replace(place, share_gb=0)
+    assert list(where.kept(Search(task, config, study.space)).values()) == [0]
+    parent = run_study(study, task, config, where, preset="smoke")
+    runs = place.tracker.find({"mlflow.parentRunId": parent, "timbrel.kind": "trial"})
+    (same,) = [run.data.metrics for run in runs if run.data.params["transfer.head_lr"] == "0.01"]
+    assert same == place.tracker.get(trained).data.metrics
+    assert not any(place.storage.iterdir())
 
 
 def test_a_dry_run_says_what_a_study_costs_and_starts_nothing(place, task, capsys):

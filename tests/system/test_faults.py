@@ -179,7 +179,7 @@ def small_disk(tmp_path):
 
 
 def fill(folder):
-    """Fill a disk to the last byte."""
+    """Fill a disk to the last byte; it refuses the write after that."""
     with (folder / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
         while (room := shutil.disk_usage(folder).free) > 0:
             ballast.write(bytes(room))

@@ -16,7 +16,7 @@ class Cleaner(placement_group_cleaner.PlacementGroupCleaner):
     """Ray Train's ``PlacementGroupCleaner``, but for how it learns that the process it watches is gone."""
 
     def start_monitoring(self) -> Any:
-        """See Ray Train."""
+        """Begin to watch the process that leads the run, in a thread."""
         placement_group_cleaner.is_actor_alive = _is_alive  # the process has nothing else to do
         return super().start_monitoring()
 
