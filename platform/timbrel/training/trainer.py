@@ -19,5 +19,5 @@ class Trainer(TorchTrainer):
 class _Freeing(placement_group_callback.PlacementGroupCleanerCallback):
     def after_controller_start(self, train_run_context: Any) -> None:
         # In the process of this run's controller, and nowhere else.
-        placement_group_callback.PlacementGroupCleaner = Cleaner  # type: ignore[misc]  # a class of Ray's
+        placement_group_callback.PlacementGroupCleaner = Cleaner  # type: ignore[misc, assignment]  # of Ray's
         super().after_controller_start(train_run_context)
