@@ -20,7 +20,8 @@ from timbrel.progress import Progress
 from timbrel.report import run_figures
 from timbrel.tracking import EVALUATION, Run, Tracker
 from timbrel.trained import TrainedModel
-from timbrel.training.run import judged_key, process_died
+from timbrel.training.failures import process_died
+from timbrel.training.run import judged_key
 from timbrel.training.trial import TrialConfigs
 from timbrel.training.worker import MODEL
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import ray
 
-from timbrel.errors import UserError
+from timbrel.errors import UserError, find_user_error
 from timbrel.mixing import actors
 from timbrel.mixing.pool import Pool, Stream, collect, mix, read_batches, stream_batches
+from timbrel.training.failures import process_died
 
 pytestmark = pytest.mark.ray
 EXAMPLES = 40
@@ -91,6 +92,22 @@ class Deadly:
         if self.victim in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
         return {"number": numbers}
+
+
+class Refusing:
+    """Can't be made."""
+
+    def __init__(self, why):
+        raise UserError(why)
+
+
+def test_what_the_making_of_an_actor_raises_is_told(ray_cluster):
+    """Ray says of it, too, that an actor died."""
+    dataset = actors.numbered_batches(Refusing, "no such file: get one.", 0, 40, 4, 4 * 8, Pool(1, 0.4))
+    with pytest.raises(ray.exceptions.RayActorError) as raised:
+        list(read_batches(dataset, 4))
+    assert str(find_user_error(raised.value)) == "no such file: get one."
+    assert not process_died(raised.value)
 
 
 def test_an_example_that_kills_every_actor_ends_the_stream(ray_cluster, monkeypatch):

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-import ray.exceptions
 from ray.data import ExecutionOptions, ExecutionResources
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
@@ -140,7 +139,7 @@ def read_batches(rows: Any, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
         except StopIteration:
             return
         except Exception as error:
-            if not _died(error):
+            if not _given_up(error):
                 raise
             raise UserError(
                 f"a mixing actor was killed {RESTARTS + 1} times, for want of memory or by what it reads: see Ray's "
@@ -150,9 +149,12 @@ def read_batches(rows: Any, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
             yield {name: values[0, first : first + batch_size] for name, values in row.items()}
 
 
-def _died(error: BaseException) -> bool:
-    """Return whether an exception, which Ray Data may pass on as text alone, says that an actor is dead for good."""
-    return isinstance(error, ray.exceptions.RayActorError) or "ActorDiedError" in f"{type(error)} {error}"
+def _given_up(error: BaseException) -> bool:
+    """Return whether an exception, which Ray Data may pass on as text alone, says that an actor is dead for good.
+
+    Not where its constructor raised, which Ray calls a death, too, nor where another process than an actor died.
+    """
+    return "class_name: MapWorker" in str(error)
 
 
 def check_room(pool: Pool, beside: float = 0.0) -> None:

@@ -1,6 +1,5 @@
 """One training run on a Ray cluster: the mixing pool, the Train workers, and where they left off."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,9 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
-from ray.exceptions import RayActorError, RayTaskError
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
 from timbrel import config as configs
-from timbrel.errors import UserError
 from timbrel.library import Library
 from timbrel.mixing.actors import Pool, look_ahead
 from timbrel.mixing.index import StemIndex, build_index, evaluation_index
@@ -23,8 +20,9 @@ from timbrel.runtime import WORKER_ENVIRONMENT, Share
 from timbrel.settings import Experiment, evaluation_recipe
 from timbrel.task import Task
 from timbrel.training.checkpoints import drop_damaged, epochs_done
+from timbrel.training.failures import failures_noted
 from timbrel.training.trainer import Trainer
-from timbrel.training.worker import note_failure, train_worker
+from timbrel.training.worker import train_worker
 
 RESTARTS = 3
 """How often a worker group, or the process that leads a trial, is started again where it died."""
@@ -155,80 +153,53 @@ def train_run(
     Raises:
         UserError: the training can't work as it was asked for, for instance because the loss is no longer finite.
     """
-    failure = Path(folder) / f"{name}-failure.json"
-    _raise_noted(failure)  # a trial that is started again after it failed would only repeat itself
-    drop_damaged(Path(folder) / name)  # Ray Train can be killed while it writes its record
-    index = build_index(library, "train", task, config)
-    stream = replace(training_stream(task, config, library, index, keep), index=ray.put(index))
-    training = config.training
-    total = training.epochs * training.examples_per_epoch
-    size = training.worker_batch_size
+    with failures_noted(Path(folder), name) as failure:
+        drop_damaged(Path(folder) / name)  # Ray Train can be killed while it writes its record
+        index = build_index(library, "train", task, config)
+        stream = replace(training_stream(task, config, library, index, keep), index=ray.put(index))
+        training = config.training
+        total = training.epochs * training.examples_per_epoch
+        size = training.worker_batch_size
 
-    def dataset() -> ray.data.Dataset:
-        # Called each time the workers start, so a restarted group's stream begins where its checkpoint ends.
-        epochs = epochs_done(Path(folder) / name)
-        start = min(epochs * training.examples_per_epoch, total - training.batch_size)
-        return stream_batches(stream, start, total, size, share.pool, training.workers)
+        def dataset() -> ray.data.Dataset:
+            # Called each time the workers start, so a restarted group's stream begins where its checkpoint ends.
+            epochs = epochs_done(Path(folder) / name)
+            start = min(epochs * training.examples_per_epoch, total - training.batch_size)
+            return stream_batches(stream, start, total, size, share.pool, training.workers)
 
-    options = look_ahead(size, size * stream.example_bytes, share.pool, training.workers)
-    trainer = Trainer(
-        train_worker,
-        train_loop_config={
-            "task": task.name,
-            "config": configs.to_json(config),
-            "threads": share.threads,
-            "valid": sets.valid,
-            "test": sets.test,
-            "pretrained": pretrained,
-            "head": teaching[0],
-            "network": teaching[1],
-            "failure": str(failure),
-        },
-        datasets={"train": dataset},
-        dataset_config=ray.train.DataConfig(execution_options=options),
-        scaling_config=ScalingConfig(
-            num_workers=training.workers,
-            use_gpu=share.worker_gpus > 0,
-            resources_per_worker={
-                "CPU": share.worker_cpus,
-                **({"GPU": share.worker_gpus} if share.worker_gpus else {}),
+        options = look_ahead(size, size * stream.example_bytes, share.pool, training.workers)
+        result = Trainer(
+            train_worker,
+            train_loop_config={
+                "task": task.name,
+                "config": configs.to_json(config),
+                "threads": share.threads,
+                "valid": sets.valid,
+                "test": sets.test,
+                "pretrained": pretrained,
+                "head": teaching[0],
+                "network": teaching[1],
+                "failure": str(failure),
             },
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=folder,
-            failure_config=FailureConfig(max_failures=RESTARTS),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            callbacks=callbacks,
-        ),
-    )
-    try:
-        result = trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        if not process_died(error):
-            note_failure(failure, error)
-        raise
-    _raise_noted(failure)
+            datasets={"train": dataset},
+            dataset_config=ray.train.DataConfig(execution_options=options),
+            scaling_config=ScalingConfig(
+                num_workers=training.workers,
+                use_gpu=share.worker_gpus > 0,
+                resources_per_worker={
+                    "CPU": share.worker_cpus,
+                    **({"GPU": share.worker_gpus} if share.worker_gpus else {}),
+                },
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=RESTARTS),
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
+                worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                callbacks=callbacks,
+            ),
+        ).fit()
     if "finished" not in (result.metrics or {}):
         raise RuntimeError(f"run {name} ended without its last report; see Ray's logs")
     return result
-
-
-def process_died(error: BaseException | None) -> bool:
-    """Return whether a run's error is that a process was lost, rather than that something raised."""
-    if isinstance(error, RayTaskError):
-        error = error.cause
-    if isinstance(error, ray.train.WorkerGroupError):
-        return any(isinstance(each, RayActorError) for each in error.worker_failures.values())
-    return isinstance(error, RayActorError)
-
-
-def _raise_noted(failure: Path) -> None:
-    """Raise what a worker wrote down."""
-    if not failure.exists():
-        return
-    note = json.loads(failure.read_text())
-    if note["sentence"]:
-        raise UserError(note["sentence"])
-    raise RuntimeError(f"a worker failed:\n{note['traceback']}")

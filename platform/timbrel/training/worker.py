@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import tempfile
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from timbrel.errors import UserError, find_user_error
 from timbrel.mixing.pool import read_batches
 from timbrel.outputs import FOLDER
 from timbrel.training.checkpoints import STATE, check_room, lacks_room, release_reserve, written
+from timbrel.training.failures import note_failure, process_died
 
 if TYPE_CHECKING:
     from timbrel.outputs import Outputs
@@ -35,9 +34,9 @@ MODEL = "model"
 def train_worker(settings: dict[str, Any]) -> None:
     """Train in each Train worker; an exception that would only repeat itself is written down rather than raised.
 
-    Ray Train starts failed workers again, which is right for a process that died and wrong for a config that can't
-    work. Among several workers the others would wait for the one that has returned, so there exceptions are raised, and
-    workers that are started again after a sentence for the user return at once.
+    Ray Train starts failed workers again, which is right where a process died, this one or one that it needs, and wrong
+    for a config that can't work. Among several workers the others would wait for the one that has returned, so there
+    exceptions are raised, and workers that are started again after a sentence for the user return at once.
     The note goes to the file ``settings['failure']``, since Ray drops what is reported without a checkpoint.
     """
     failure, context = Path(settings["failure"]), ray.train.get_context()
@@ -47,22 +46,12 @@ def train_worker(settings: dict[str, Any]) -> None:
     try:
         _train(settings)
     except Exception as error:
+        if process_died(error):
+            raise
         if not several or find_user_error(error):
-            note_failure(Path(settings["failure"]), error, by=context.get_world_rank())
+            note_failure(failure, error, by=context.get_world_rank())
         if several:
             raise
-
-
-def note_failure(file: Path, error: Exception, by: int = 0) -> None:
-    """Write down an exception that would only repeat itself."""
-    known = find_user_error(error)
-    note = {"sentence": str(known) if known else "", "traceback": "".join(traceback.format_exception(error))}
-    own = file.with_suffix(f".{by}")  # all workers may have something to say at once
-    try:
-        own.write_text(json.dumps(note))
-        own.replace(file)
-    except OSError:  # as where the disk is full; then Ray Train may try in vain, and pass it on
-        raise error from None
 
 
 def _train(settings: dict[str, Any]) -> None:
