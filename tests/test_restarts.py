@@ -42,7 +42,7 @@ def test_a_death_is_told_from_an_error(error, died):
 
 @pytest.fixture
 def raising(monkeypatch, tmp_path):
-    """Call what a Train worker does, one of so many, whose training raises, and return what it noted."""
+    """Call what a Train worker does, alone or one of several, whose training raises."""
 
     def call(error, several=False):
         def train(settings):
@@ -88,7 +88,7 @@ def test_what_the_workers_died_of_is_noted_if_it_would_repeat_itself(tmp_path, f
 def test_what_is_noted_after_the_leader_died_is_not_for_the_next_one(tmp_path):
     """Its workers live a moment longer, and see all die that it had started."""
     killed = failures_noted(tmp_path, "trial")
-    note_failure(killed.__enter__(), UserError("a mixing actor was killed 21 times"))  # and it never comes to the end
+    note_failure(killed.__enter__(), UserError("a mixing actor was killed 21 times"))  # it never comes to its end
     with failures_noted(tmp_path, "trial"):
         pass
 
